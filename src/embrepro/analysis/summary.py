@@ -1,0 +1,162 @@
+"""What a run found, as one typed document: the aggregate stage writes it, the report and the pull-request table read it.
+
+Everything in it follows from the inputs alone, so two runs give the same bytes; times, commits and machines belong to
+`reporting.provenance`. Scores are main scores on mteb's 0-1 scale, intervals are 95 % intervals.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Role = Literal["baseline", "candidate"]
+Outcome = Literal["better", "worse", "not distinguishable"]
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Interval(_Document):
+    """A 95 % confidence interval."""
+
+    low: float
+    high: float
+
+
+class Cell(_Document):
+    """One model on one task: a score, or the reason why there is none."""
+
+    status: str = Field(description='"scored", or the reason in words')
+    score: float | None = Field(default=None, description="main score, 0-1")
+    interval: Interval | None = None
+    samples: int | None = Field(default=None, description="queries, pairs or documents that were scored")
+
+
+class Difference(_Document):
+    """Candidate minus baseline on one task, paired by sample."""
+
+    estimate: float
+    interval: Interval | None = None
+    p_value: float | None = None
+    p_adjusted: float | None = Field(default=None, description="corrected for the number of tasks")
+    effect_size: float | None = None
+    outcome: Outcome
+    sentence: str
+
+
+class TaskRow(_Document):
+    """One requested task."""
+
+    name: str
+    type: str = Field(description="mteb's task type, such as Classification")
+    metric: str = Field(description="name of the main score in mteb, such as ndcg_at_10")
+    languages: list[str] = Field(default_factory=list, description="ISO 639-3 codes")
+    splits: list[str] = Field(default_factory=list)
+    subsets: list[str] = Field(default_factory=list)
+    title: str | None = Field(default=None, description="category of the custom suite")
+    repository: str | None = None
+    revision: str | None = None
+    source: str | None = Field(default=None, description="what served the data: mirror, hub, package")
+    licence: str | None = None
+    data_hash: str | None = None
+    cells: dict[str, Cell] = Field(description="by model key")
+    difference: Difference | None = None
+
+
+class Means(_Document):
+    """Means of main scores; null where any requested task is missing."""
+
+    mean_task: float | None
+    mean_type: float | None
+    by_type: dict[str, float | None]
+
+
+class ModelCard(_Document):
+    """What a model is, as found on disk."""
+
+    key: str
+    name: str = Field(description="organisation/name")
+    role: Role
+    family: str
+    revision: str
+    source: str
+    content_hash: str
+    licence: str | None = None
+    dimensions: int | None = None
+    parameters: int | None = None
+    max_seq_length: int | None = Field(default=None, description="tokens; null where unlimited")
+    dtype: str | None = None
+    normalised: bool | None = None
+    similarity: str | None = None
+    size_mb: float | None = Field(default=None, description="files on disk, 1 MB = 10^6 bytes")
+    distilled_from: str | None = None
+    recipe: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
+
+
+class Histogram(_Document):
+    """Similarities of positive and of negative pairs of one model on one task."""
+
+    task: str
+    model: str
+    edges: list[float] = Field(description="n + 1 bin edges")
+    positives: list[int] = Field(description="n counts")
+    negatives: list[int] = Field(description="n counts")
+
+
+class Legacy(_Document):
+    """The custom suite scored by the analysis's two definitions, beside the score that deserves trust."""
+
+    model: str
+    category: str
+    task: str
+    trusted: float | None
+    first: float | None
+    second: float | None
+
+
+class Claim(_Document):
+    """A claim and its verdict; `verdict` is reproduced, refuted, not measured or not defined."""
+
+    id: str
+    says: str
+    claimed: str
+    measured: str
+    published: str
+    verdict: str
+    explanation: str
+
+
+class Recommendation(_Document):
+    """The winner for one use case; `winner` is a model key, or null for a tie or where a measurement is missing."""
+
+    use_case: str
+    winner: str | None
+    outcome: str = Field(description='"candidate", "baseline", "tie" or "not measured"')
+    reason: str
+    claimed: str | None = Field(default=None, description="the analysis's winner")
+
+
+class Suite(_Document):
+    """The version of the custom suite that was run."""
+
+    version: str
+    content_hash: str
+
+
+class Summary(_Document):
+    """Everything a run found."""
+
+    baseline: str
+    candidate: str
+    models: dict[str, ModelCard]
+    tasks: list[TaskRow]
+    means: dict[str, Means]
+    histograms: list[Histogram] = Field(default_factory=list)
+    legacy: list[Legacy] = Field(default_factory=list)
+    claims: list[Claim] = Field(default_factory=list)
+    recommendations: list[Recommendation] = Field(default_factory=list)
+    suite: Suite | None = None
+    packages: dict[str, str] = Field(default_factory=dict, description="versions of the packages a score depends on")
+    recipe: dict[str, str | int | None] = Field(default_factory=dict, description="device, threads, dtype")
