@@ -1,0 +1,1 @@
+"""Tasks: frozen task data, request lists and the kit's own suite."""
