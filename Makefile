@@ -1,0 +1,64 @@
+# One word per thing to do; `make help` lists them. Paths are relative, so the folder's own path may hold spaces.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help env repro test test-fast lint locks params clean
+
+DEVICE ?= cpu
+VENV := .venv
+LOCK_TOOLS := .cache/lock-tools
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export PYTHON
+
+# Hydra overrides from the words given on the command line, if any.
+OVERRIDES := $(if $(MODEL),-S 'model=$(MODEL)') $(if $(BASELINE),-S 'baseline=$(BASELINE)') \
+	$(if $(TASKS),-S 'tasks=$(TASKS)') $(if $(RUNTIME),-S 'runtime=$(RUNTIME)') \
+	$(if $(filter-out cpu,$(DEVICE)),-S 'device=$(DEVICE)') $(if $(SET),-S '$(SET)')
+PIPELINE := $(if $(strip $(OVERRIDES)),dvc exp run $(OVERRIDES),dvc repro)
+
+help: ## Show this list
+	@printf 'Targets:\n'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r target what; do \
+		printf '  make %-10s %s\n' "$$target" "$$what"; done
+	@printf '\nWords to add:\n'
+	@printf '  %-25s %s\n' \
+		'DEVICE=cuda' 'use the CUDA environment and device (default: cpu)' \
+		'MODEL=NAME BASELINE=NAME' 'make repro: candidate and baseline, files of conf/model and conf/baseline' \
+		'TASKS=NAME' 'make repro: a task set of conf/tasks' \
+		'RUNTIME=docker' 'make repro: run each stage in its image' \
+		"SET='KEY=VALUE'" 'make repro: any one setting more' \
+		"ARGS='...'" 'make test, make repro: further arguments for pytest, dvc' \
+		'PYTHON=PATH' 'make env: the Python 3.11 to use' \
+		'UPGRADE=1' 'make locks: take the newest versions that pyproject.toml allows'
+
+env: ## Install the locked environment into .venv (nothing to do if it stands)
+	@scripts/make-env '$(DEVICE)' $(VENV)
+
+repro: env ## Run the pipeline and say where the report lies
+	@status=0; $(PIPELINE) $(ARGS) || status=$$?; \
+	if [ -f reports/report.html ]; then \
+		[ $$status = 0 ] || printf 'The run failed (exit %d); the report may be of an earlier run.\n' $$status; \
+		printf 'Report: %s\n' "$$PWD/reports/report.html"; \
+	fi; \
+	exit $$status
+
+test: env ## Run all tests
+	@python -m pytest $(ARGS)
+
+test-fast: env ## Run the tests that take seconds
+	@python -m pytest -m 'not slow' $(ARGS)
+
+lint: env ## Check style and annotations
+	@ruff check src tests scripts
+
+locks: ## Resolve pyproject.toml into requirements/*.lock
+	@python=$$(scripts/make-env --which-python); \
+	[ -x $(LOCK_TOOLS)/bin/uv ] || { "$$python" -m venv $(LOCK_TOOLS) && $(LOCK_TOOLS)/bin/pip install --quiet uv==0.13.8; }; \
+	PATH="$$PWD/$(LOCK_TOOLS)/bin:$$PATH" python scripts/make_locks.py $(if $(UPGRADE),--upgrade)
+
+params: env ## Write params.yaml anew from conf/
+	@embrepro compose --write
+
+clean: ## Remove .venv and the tools' caches; results and the DVC cache stay
+	@rm -rf $(VENV) .cache .pytest_cache .ruff_cache .mypy_cache .hypothesis build src/*.egg-info
+	@find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
