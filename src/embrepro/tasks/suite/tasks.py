@@ -181,9 +181,15 @@ class EmbreproMultilingualAlignment(_HardNegativeReranking):
 class EmbreproTopicClustering(AbsTaskClustering):
     """Do the model's neighbourhoods follow topics, also where topics are neighbours?"""
 
-    # All texts are embedded; mteb's default of 4 % would leave about ten.
+    # All texts are embedded; mteb's default of 4 % would leave about ten. Each of twenty k-means runs draws
+    # ten times as many with replacement, so that nearly every text takes part in each. Measured on 240
+    # points in ten overlapping groups, over seeds: one run on all texts (mteb's older clustering task)
+    # scatters with a standard deviation of 0.015 to 0.056; draws of 240 raise V by up to 0.08, because a
+    # text drawn twice always agrees with itself; this way nothing is raised and the scatter is about a third.
     max_fraction_of_documents_to_embed = None
     max_document_to_embed = None
+    max_documents_per_cluster = 2400
+    n_clusters = 20
 
     metadata = _metadata(
         "EmbreproTopicClustering",

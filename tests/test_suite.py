@@ -1,0 +1,437 @@
+"""The suite's data keep the promises its scores rest on; its tasks score separation, not closeness."""
+
+import json
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from importlib.resources import as_file, files
+from itertools import combinations
+from pathlib import Path
+from statistics import mean, quantiles
+
+import mteb
+import numpy as np
+import pytest
+from mteb.results import TaskResult
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.models import StaticEmbedding
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import BertPreTokenizer
+
+from embrepro.errors import TaskError
+from embrepro.tasks.suite import CATEGORIES, TASKS, VERSION, content_hash, legacy_scores, read_items
+from embrepro.tasks.suite.items import (
+    RerankingItem,
+    clustering_items,
+    file_name,
+    file_revision,
+    reranking_items,
+)
+
+CLUSTERING = "EmbreproTopicClustering"
+RERANKING = [name for name in CATEGORIES if name != CLUSTERING]
+
+
+def fold(text: str) -> str:
+    """Return the text without case and with single spaces."""
+    return " ".join(text.casefold().split())
+
+
+def texts_of(task: str) -> list[str]:
+    """Return every text of a task, queries first."""
+    if task == CLUSTERING:
+        return [item.text for item in clustering_items()]
+    items = reranking_items(task)
+    candidates = [text for item in items for text in (item.positive, *item.negatives)]
+    return [item.query for item in items] + candidates
+
+
+def words(text: str) -> set[str]:
+    """Return the set of words, without case and punctuation."""
+    return set(re.findall(r"\w+", text.casefold()))
+
+
+def jaccard(left: str, right: str) -> float:
+    """Return shared words over all words."""
+    return len(words(left) & words(right)) / len(words(left) | words(right))
+
+
+# Data
+
+
+@pytest.mark.parametrize("task", CATEGORIES)
+def test_every_category_has_at_least_200_items_with_ids_of_their_own(task: str) -> None:
+    ids = [item.id for item in read_items(task)]
+    assert len(ids) >= 200
+    assert len(set(ids)) == len(ids)
+    assert len({id_.split("-")[0] for id_ in ids}) == 1
+
+
+@pytest.mark.parametrize("task", CATEGORIES)
+def test_no_text_occurs_twice_so_no_positive_is_another_items_negative(task: str) -> None:
+    repeated = [text for text, count in Counter(map(fold, texts_of(task))).items() if count > 1]
+    assert repeated == []
+
+
+@pytest.mark.parametrize("task", RERANKING)
+def test_no_positive_contains_its_query(task: str) -> None:
+    assert [item.id for item in reranking_items(task) if fold(item.query) in fold(item.positive)] == []
+
+
+@pytest.mark.parametrize("task", CATEGORIES)
+def test_domains_are_varied_and_none_dominates(task: str) -> None:
+    counts = Counter(item.domain for item in read_items(task))
+    minimum = 10 if task == CLUSTERING else 12  # a clustering domain is a topic's field
+    assert len(counts) >= minimum
+    assert max(counts.values()) <= 0.2 * sum(counts.values())
+
+
+@pytest.mark.parametrize("task", CATEGORIES)
+def test_lengths_are_varied(task: str) -> None:
+    lower, _, upper = quantiles([len(text.split()) for text in texts_of(task)], n=4)
+    assert upper >= 1.3 * lower
+
+
+@pytest.mark.parametrize("task", RERANKING)
+def test_length_does_not_give_the_positive_away(task: str) -> None:
+    items = reranking_items(task)
+    longest = mean(len(item.positive) > max(map(len, item.negatives)) for item in items)
+    shortest = mean(len(item.positive) < min(map(len, item.negatives)) for item in items)
+    assert max(longest, shortest) < 0.6, f"positive longest in {longest:.0%}, shortest in {shortest:.0%}"
+
+
+@pytest.mark.parametrize("task", ["EmbreproSemanticSimilarity", "EmbreproInstructionAwareness"])
+def test_shared_words_mislead_on_average(task: str) -> None:
+    items = reranking_items(task)
+    positive = mean(jaccard(item.query, item.positive) for item in items)
+    negative = mean(jaccard(item.query, text) for item in items for text in item.negatives)
+    assert positive < negative
+
+
+@pytest.mark.parametrize("task", RERANKING)
+def test_hard_negatives_share_words_with_the_positive_or_the_query(task: str) -> None:
+    """A random candidate of another item shares fewer words: the negatives are near misses."""
+    items = reranking_items(task)
+
+    def nearness(item: RerankingItem, text: str) -> float:
+        return max(jaccard(text, item.query), jaccard(text, item.positive))
+
+    own = mean(nearness(item, text) for item in items for text in item.negatives)
+    other = mean(
+        nearness(item, text)
+        for item, stranger in zip(items, items[len(items) // 2 :] + items, strict=False)
+        for text in stranger.negatives
+    )
+    assert own > 2 * other
+
+
+@pytest.mark.parametrize("task", [name for name in CATEGORIES if "Multilingual" not in name])
+def test_other_categories_are_in_english(task: str) -> None:
+    assert {item.language for item in read_items(task)} == {"eng-Latn"}
+
+
+def test_multilingual_alignment_has_five_languages_and_names_them() -> None:
+    task = "EmbreproMultilingualAlignment"
+    counts = Counter(item.language for item in read_items(task))
+    assert len(counts) >= 5
+    assert min(counts.values()) >= 35
+    assert {"eng-Latn", *counts} == set(TASKS[task].metadata.eval_langs)
+
+
+def test_code_understanding_has_three_programming_languages() -> None:
+    counts = Counter(item.programming_language for item in reranking_items("EmbreproCodeUnderstanding"))
+    assert None not in counts
+    assert sum(count >= 40 for count in counts.values()) >= 3
+
+
+@pytest.mark.parametrize("task", [name for name in RERANKING if "Code" not in name])
+def test_only_code_names_a_programming_language(task: str) -> None:
+    assert {item.programming_language for item in reranking_items(task)} == {None}
+
+
+def test_topics_are_balanced() -> None:
+    counts = Counter(item.topic for item in clustering_items())
+    assert len(counts) >= 10
+    assert max(counts.values()) <= 1.2 * min(counts.values())
+
+
+@pytest.mark.parametrize("task", CATEGORIES)
+def test_files_are_lf_utf8_and_end_with_a_newline(task: str) -> None:
+    content = (files("embrepro.tasks.suite") / "data" / file_name(task)).read_bytes()
+    assert b"\r" not in content
+    assert content.endswith(b"}\n")
+    assert "\ufffd" not in content.decode("utf-8")
+
+
+# Reading
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of the data files that a test may change."""
+    with as_file(files("embrepro.tasks.suite") / "data") as packaged:
+        return Path(shutil.copytree(packaged, tmp_path / "data"))
+
+
+def test_the_content_hash_is_that_of_the_package_and_changes_with_one_byte(folder: Path) -> None:
+    assert re.fullmatch(r"[0-9a-f]{64}", content_hash())
+    assert content_hash(folder) == content_hash()
+    for task in CATEGORIES:
+        path = folder / file_name(task)
+        content = path.read_bytes()
+        path.write_bytes(content.replace(b"e", b"E", 1))
+        assert content_hash(folder) != content_hash(), path.name
+        path.write_bytes(content)
+
+
+def test_an_absent_file_is_named(folder: Path) -> None:
+    (folder / "semantic_similarity.jsonl").unlink()
+    with pytest.raises(TaskError, match=r"semantic_similarity\.jsonl.*reinstall"):
+        read_items("EmbreproSemanticSimilarity", folder)
+    with pytest.raises(TaskError, match=r"semantic_similarity\.jsonl"):
+        content_hash(folder)
+
+
+@pytest.mark.parametrize(
+    ("row", "complaint"),
+    [
+        ("{", "JSON object"),
+        ("", "JSON object"),
+        ("[]", "the row"),
+        ({"negatives": ["one", "two"]}, "negatives"),
+        ({"query": ""}, "query"),
+        ({"postive": "misspelt"}, "postive"),
+        ({"language": "en"}, "language"),
+    ],
+)
+def test_a_malformed_line_is_named(folder: Path, row: str | dict[str, object], complaint: str) -> None:
+    path = folder / "semantic_similarity.jsonl"
+    lines = path.read_text("utf-8").splitlines()
+    lines[2] = row if isinstance(row, str) else json.dumps(json.loads(lines[2]) | row)
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+    with pytest.raises(TaskError, match=rf"semantic_similarity\.jsonl, line 3: .*{complaint}"):
+        read_items("EmbreproSemanticSimilarity", folder)
+
+
+def test_bytes_that_are_not_utf8_are_located(folder: Path) -> None:
+    path = folder / "topic_clustering.jsonl"
+    first, rest = path.read_bytes().split(b"\n", 1)
+    path.write_bytes(first + b"\n\xff" + rest)
+    with pytest.raises(TaskError, match=r"topic_clustering\.jsonl, line 2: expected UTF-8"):
+        read_items(CLUSTERING, folder)
+
+
+def test_an_unknown_task_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(TaskError, match="EmbreproTopicClustering"):
+        read_items("EmbreproTopics")
+
+
+# Tasks
+
+
+def test_the_tasks_are_the_six_categories() -> None:
+    assert list(TASKS) == list(CATEGORIES)
+    assert VERSION == "1"
+
+
+@pytest.mark.parametrize("task", CATEGORIES)
+def test_metadata_pins_the_data_and_states_the_score(task: str) -> None:
+    metadata = TASKS[task].metadata
+    assert metadata.name == task
+    assert metadata.dataset["path"] == f"embrepro/{file_name(task).removesuffix('.jsonl')}"
+    assert metadata.dataset["revision"] == file_revision(task)
+    assert re.fullmatch(r"[0-9a-f]{40}", file_revision(task))
+    assert set(file_revision(task)) != {"0"}
+    assert metadata.license == "apache-2.0"
+    assert metadata.prompt is None
+    expected = ("Clustering", "v_measure") if task == CLUSTERING else ("Reranking", "hit_rate_at_1")
+    assert (metadata.type, metadata.main_score) == expected
+
+
+@pytest.mark.parametrize("task", RERANKING)
+def test_the_positives_stand_at_every_place_equally_often(task: str) -> None:
+    loaded = TASKS[task]()
+    loaded.load_data()
+    split = loaded.dataset["default"]["test"]
+    text = dict(zip(split["corpus"]["id"], split["corpus"]["text"], strict=True))
+    places = Counter()
+    for item in reranking_items(task):
+        candidates = split["top_ranked"][item.id]
+        assert {text[id_] for id_ in candidates} == {item.positive, *item.negatives}
+        (positive,) = split["relevant_docs"][item.id]
+        assert text[positive] == item.positive
+        places[candidates.index(positive)] += 1
+    assert max(places.values()) - min(places.values()) <= 1
+    assert len(places) == 4
+
+
+def static_model(vectors: np.ndarray, vocabulary: Sequence[str]) -> SentenceTransformer:
+    """Return a real static model: the mean of one vector a word."""
+    tokenizer = Tokenizer(
+        WordLevel({word: index for index, word in enumerate(vocabulary)}, unk_token="[UNK]")
+    )
+    tokenizer.pre_tokenizer = BertPreTokenizer()
+    embedding = StaticEmbedding(tokenizer, embedding_weights=vectors.astype(np.float32))
+    return SentenceTransformer(modules=[embedding], device="cpu")
+
+
+def vocabulary() -> list[str]:
+    """Return every word of the suite, the unknown one first."""
+    split = BertPreTokenizer().pre_tokenize_str
+    return [
+        "[UNK]",
+        *sorted({word for task in CATEGORIES for text in texts_of(task) for word, _ in split(text)}),
+    ]
+
+
+def evaluate(model: SentenceTransformer, task: mteb.AbsTask) -> TaskResult:
+    """Return mteb's own result, computed anew."""
+    result = mteb.evaluate(model, task, cache=None, overwrite_strategy="always", show_progress_bar=False)
+    return result.task_results[0]
+
+
+@pytest.fixture(scope="module")
+def constant_model() -> SentenceTransformer:
+    """A model that maps every text to one direction."""
+    words = vocabulary()
+    return static_model(np.tile(np.linspace(0.1, 1.0, 16), (len(words), 1)), words)
+
+
+@pytest.fixture(scope="module")
+def static() -> SentenceTransformer:
+    """A bag of words: a random direction a word."""
+    words = vocabulary()
+    return static_model(np.random.default_rng(7).normal(size=(len(words), 64)), words)
+
+
+def test_a_constant_model_scores_chance(constant_model: SentenceTransformer) -> None:
+    """Ties are broken by document id; see `_positive_slots`."""
+    for name, task in TASKS.items():
+        score = evaluate(constant_model, task()).get_score()
+        if name == CLUSTERING:
+            assert score == pytest.approx(0, abs=0.05)
+        else:
+            assert 0.20 <= score <= 0.30, name
+
+
+def test_a_constant_model_is_nearly_perfect_by_the_older_definitions(
+    constant_model: SentenceTransformer,
+) -> None:
+    """The reason for the suite: closeness alone is rewarded; only separation and clusters are not."""
+    scores = legacy_scores(constant_model.encode)
+    for category, score in scores["second"].items():
+        assert score == pytest.approx(1, abs=1e-6), category
+    assert scores["first"]["semantic_similarity"] == pytest.approx(0.5, abs=1e-6)
+    # One cluster holds everything, so purity is the largest topic's share; the silhouette counts as 0.
+    largest = Counter(item.topic for item in clustering_items()).most_common(1)[0][1] / len(
+        clustering_items()
+    )
+    assert scores["first"]["topic_clustering"] == pytest.approx(largest / 2)
+    for category in set(scores["first"]) - {"semantic_similarity", "topic_clustering", "overall"}:
+        assert scores["first"][category] == pytest.approx(1, abs=1e-6), category
+
+
+@pytest.mark.parametrize("task", CATEGORIES)
+def test_evaluating_twice_gives_the_same_scores(static: SentenceTransformer, task: str) -> None:
+    shared = TASKS[task]()
+    first, second = evaluate(static, shared), evaluate(static, shared)
+    fresh = evaluate(static, TASKS[task]())
+    assert first.scores == second.scores == fresh.scores
+
+
+def test_the_accuracy_is_the_share_of_positives_above_all_their_negatives(
+    static: SentenceTransformer,
+) -> None:
+    name = "EmbreproConversationalUnderstanding"
+    scores = evaluate(static, TASKS[name]()).scores["test"][0]
+    first = []
+    for item in reranking_items(name):
+        similarity = static.similarity(
+            static.encode([item.query]), static.encode([item.positive, *item.negatives])
+        )
+        first.append(bool(similarity[0, 0] > similarity[0, 1:].max()))
+    assert scores["main_score"] == pytest.approx(mean(first), abs=0.01)
+    assert 0 < scores["roc_auc"] < 1
+
+
+# The older definitions
+
+
+def test_the_older_overall_scores_are_the_stated_weighted_sums(static: SentenceTransformer) -> None:
+    """Weights of the analysis: the first definition's sum is 0.68215 on the values it reported."""
+    from embrepro.tasks.suite.legacy import FIRST_WEIGHTS, SECOND_WEIGHTS
+
+    reported = {
+        "semantic_similarity": 0.5424,
+        "topic_clustering": 0.4344,
+        "multilingual_alignment": 0.3945,
+        "instruction_awareness": 0.9496,
+        "conversational_understanding": 0.7996,
+        "code_understanding": 0.8450,
+    }
+    assert sum(FIRST_WEIGHTS[category] * score for category, score in reported.items()) == pytest.approx(
+        0.68215, abs=5e-5
+    )
+    assert sum(SECOND_WEIGHTS.values()) == pytest.approx(1)
+    scores = legacy_scores(static.encode)
+    for definition, weights in (("first", FIRST_WEIGHTS), ("second", SECOND_WEIGHTS)):
+        parts = scores[definition]
+        assert set(parts) == {*weights, "overall"}
+        assert parts["overall"] == pytest.approx(sum(weights[name] * parts[name] for name in weights))
+
+
+def test_the_older_semantic_similarity_is_half_of_one_plus_the_gap(static: SentenceTransformer) -> None:
+    def cosine(left: str, right: str) -> float:
+        a, b = static.encode([left, right]).astype(float)
+        return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+    items = reranking_items("EmbreproSemanticSimilarity")
+    similar = mean(cosine(item.query, item.positive) for item in items)
+    dissimilar = mean(cosine(item.query, text) for item in items for text in item.negatives)
+    scores = legacy_scores(static.encode)
+    assert scores["second"]["semantic_similarity"] == pytest.approx(similar, abs=1e-6)
+    assert scores["first"]["semantic_similarity"] == pytest.approx((similar - dissimilar + 1) / 2, abs=1e-6)
+
+
+def bad_vectors() -> Iterator[object]:
+    """Yield what an embedder must not return."""
+    yield pytest.param(lambda texts: np.ones((len(texts) - 1, 3)), "one vector for each", id="one too few")
+    yield pytest.param(lambda texts: np.ones(len(texts)), "one vector for each", id="not a matrix")
+    yield pytest.param(lambda texts: np.full((len(texts), 3), np.nan), "finite", id="not a number")
+
+
+@pytest.mark.parametrize(("embed", "complaint"), bad_vectors())
+def test_vectors_that_cannot_be_right_are_refused(embed: object, complaint: str) -> None:
+    with pytest.raises(TaskError, match=complaint):
+        legacy_scores(embed)
+
+
+def test_zero_vectors_have_a_cosine_of_zero() -> None:
+    scores = legacy_scores(lambda texts: np.zeros((len(texts), 4)))
+    assert scores["second"]["overall"] == 0
+
+
+def test_the_topics_of_a_perfect_model_get_nearly_full_marks() -> None:
+    topics = {item.text: item.topic for item in clustering_items()}
+    order = sorted(set(topics.values()))
+
+    def embed(texts: Sequence[str]) -> np.ndarray:
+        return np.array(
+            [
+                np.eye(len(order))[order.index(topics[text])] if text in topics else np.ones(len(order))
+                for text in texts
+            ]
+        )
+
+    # Silhouette 1 and purity 1: texts of one topic coincide, topics stand apart.
+    assert legacy_scores(embed)["first"]["topic_clustering"] == pytest.approx(1)
+
+
+def test_no_two_negatives_of_an_item_are_nearly_the_same() -> None:
+    """Two texts may share their words in another order, but not in the same order."""
+    for task in RERANKING:
+        for item in reranking_items(task):
+            for left, right in combinations(item.negatives, 2):
+                assert fold(left).rstrip(".") != fold(right).rstrip("."), item.id
