@@ -107,7 +107,9 @@ def main() -> None:
         compile_build(LOCKS["build"], work, upgrade)
     for name in ("cuda", "cpu", "build"):
         LOCKS[name].write_text(stamp + LOCKS[name].read_text())
-        sys.stdout.write(f"{LOCKS[name].relative_to(ROOT)}: {len(parse_lock(LOCKS[name].read_text()))} pins\n")
+        sys.stdout.write(
+            f"{LOCKS[name].relative_to(ROOT)}: {len(parse_lock(LOCKS[name].read_text()))} pins\n"
+        )
 
 
 if __name__ == "__main__":
