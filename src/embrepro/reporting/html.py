@@ -1,0 +1,49 @@
+"""The report as one HTML file that needs nothing but itself."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from importlib import resources
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from embrepro.analysis.speed import SpeedReport
+from embrepro.analysis.summary import Summary
+from embrepro.reporting import palette
+from embrepro.reporting.document import build
+from embrepro.reporting.provenance import Provenance
+
+
+def render(summary: Summary, provenance: Provenance, speed: SpeedReport | None) -> str:
+    """The whole report as one HTML file; the same inputs give the same text.
+
+    Names come from configuration and are escaped. The content security policy lets the page's own script run, by its
+    hash, and nothing be loaded, so that even a name that slipped through could do no harm.
+    """
+    script = _template("report.js")
+    style = _template("report.css").replace("/*light*/", palette.variables(palette.LIGHT))
+    style = style.replace("/*dark*/", palette.variables(palette.DARK)).replace("/*charts*/", palette.chart_rules())
+    data = {
+        "summary": summary.model_dump(mode="json"),
+        "provenance": provenance.model_dump(mode="json"),
+        "speed": speed.model_dump(mode="json") if speed else None,
+    }
+    environment = Environment(
+        loader=PackageLoader("embrepro.reporting"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.get_template("report.html.j2").render(
+        document=build(summary, provenance, speed),
+        provenance=provenance,
+        data=data,
+        style=Markup(style),  # noqa: S704 - the kit's own file
+        script=Markup(script),  # noqa: S704 - the kit's own file
+        script_hash=f"sha256-{digest}",
+    )
+
+
+def _template(name: str) -> str:
+    return resources.files("embrepro.reporting").joinpath("templates", name).read_text(encoding="utf-8")

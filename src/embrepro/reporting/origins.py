@@ -1,0 +1,121 @@
+"""Where a number comes from: the data, the model and the command behind each score, for the page to open in one click."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from embrepro.analysis.summary import ModelCard, Summary, TaskRow
+from embrepro.reporting.cells import DASH, names, score
+from embrepro.reporting.provenance import Provenance
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One line of an origin; `code` marks what can be copied to a terminal or a search."""
+
+    label: str
+    text: str
+    code: bool = False
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Everything that a reader needs to recompute one number."""
+
+    id: str
+    title: str
+    number: str
+    facts: list[Fact]
+
+
+class Origins:
+    """Origins by number, numbered in the order they are asked for, so that names never end up in an identifier."""
+
+    def __init__(self, summary: Summary, provenance: Provenance) -> None:
+        """Start with none; `of_*` add what they describe."""
+        self._summary = summary
+        self._provenance = provenance
+        self._found: dict[tuple[str, ...], Origin] = {}
+
+    @property
+    def all(self) -> list[Origin]:
+        """Every origin that a table refers to."""
+        return list(self._found.values())
+
+    def of_score(self, task: TaskRow, model: str) -> str:
+        """The origin of the main score of `model` on `task`."""
+        card, cell = self._summary.models[model], task.cells[model]
+        number = f"{task.metric} = {cell.score!r}" if cell.score is not None else cell.status
+        facts = [*_data_facts(task), *_model_facts(card), *self._score_facts(task, card)]
+        return self._add(("score", task.name, model), f"{task.name}, {model}", number, facts)
+
+    def of_mean(self, kind: str, model: str, value: float) -> str:
+        """The origin of a mean over tasks or over types."""
+        number = f"{kind} = {value!r}"
+        over = "all requested tasks" if kind == "mean_task" else "the means of all task types"
+        scores = "; ".join(
+            f"{task.name} {score(cell.score)}"
+            for task in self._summary.tasks
+            if (cell := task.cells.get(model)) is not None and cell.score is not None
+        )
+        facts = [
+            Fact("computed as", f"unweighted mean over {over}"),
+            Fact("from", scores),
+            *_model_facts(self._summary.models[model]),
+            *self._command_facts("aggregate"),
+            Fact("file", f"reports/metrics.json, models.{model}.{kind}", code=True),
+        ]
+        return self._add((kind, model), f"{_MEANS[kind]}, {model}", number, facts)
+
+    def of_speed(self, model: str) -> str:
+        """The origin of everything measured about the speed of `model`."""
+        card = self._summary.models.get(model)
+        stage = next((name for name in (f"benchmark@{model}", "benchmark") if name in self._provenance.commands), "")
+        facts = [
+            *(_model_facts(card) if card else []),
+            *self._command_facts(stage or "benchmark"),
+            Fact("file", f"reports/speed.json, models.{model}", code=True),
+            Fact("machine", f"{self._provenance.processor}, {self._provenance.cores} cores"),
+        ]
+        return self._add(("speed", model), f"Speed, {model}", "measured in turn with the other models, in one run", facts)
+
+    def _score_facts(self, task: TaskRow, card: ModelCard) -> list[Fact]:
+        folder = card.name.replace("/", "__")
+        return [
+            *self._command_facts(f"evaluate@{card.key}"),
+            Fact("result file", f"results/{folder}/{card.revision}/{task.name}.json", code=True),
+        ]
+
+    def _command_facts(self, stage: str) -> list[Fact]:
+        facts = [Fact("command", f"dvc repro {stage}", code=True)]
+        if command := self._provenance.commands.get(stage):
+            facts.append(Fact("which runs", command, code=True))
+        return facts
+
+    def _add(self, key: tuple[str, ...], title: str, number: str, facts: list[Fact]) -> str:
+        if key not in self._found:
+            self._found[key] = Origin(f"origin-{len(self._found) + 1}", title, number, facts)
+        return self._found[key].id
+
+
+_MEANS = {"mean_task": "Mean over tasks", "mean_type": "Mean over task types"}
+
+
+def _data_facts(task: TaskRow) -> list[Fact]:
+    return [
+        Fact("data", task.repository or "not recorded", code=bool(task.repository)),
+        Fact("data revision", task.revision or "not recorded", code=bool(task.revision)),
+        Fact("data SHA-256", task.data_hash or "not recorded", code=bool(task.data_hash)),
+        Fact("served by", task.source or "not recorded"),
+        Fact("licence", task.licence or "not stated"),
+        Fact("splits", names(task.splits)),
+        Fact("subsets", names(task.subsets)),
+    ]
+
+
+def _model_facts(card: ModelCard) -> list[Fact]:
+    return [
+        Fact("model", card.name, code=True),
+        Fact("model revision", card.revision or DASH, code=True),
+        Fact("model SHA-256", card.content_hash or DASH, code=True),
+    ]

@@ -1,0 +1,257 @@
+"""Rows of the tables about scores; Markdown and HTML are made of the same ones, so that they cannot differ."""
+
+from __future__ import annotations
+
+from embrepro.analysis.summary import Cell, Difference, Means, Summary, TaskRow
+from embrepro.reporting.cells import (
+    DASH,
+    OUTCOME_TONES,
+    Column,
+    Table,
+    Tone,
+    Value,
+    missing_tasks,
+    model_keys,
+    names,
+    probability,
+    score,
+    score_interval,
+    signed,
+    signed_interval,
+    why_no_mean,
+)
+from embrepro.reporting.origins import Origins
+
+VERDICT_TONES: dict[str, Tone] = {"reproduced": "good", "refuted": "bad", "not measured": "missing"}
+
+
+def role_columns(summary: Summary) -> list[Column]:
+    """One numeric column per model, its role beneath its name."""
+    return [Column(key, note=summary.models[key].role, numeric=True) for key in model_keys(summary)]
+
+
+def compares(summary: Summary) -> bool:
+    """Whether there are two models to set against each other."""
+    return summary.baseline != summary.candidate
+
+
+def comparison(summary: Summary, origins: Origins) -> Table:
+    """The comparison of the analysis: every requested task, both models, the difference, the means."""
+    columns = [Column("Task"), Column("Type"), Column("Metric"), *role_columns(summary)]
+    if compares(summary):
+        columns += [Column("Difference", note="95 % interval", numeric=True), Column("Verdict", note="p, effect size")]
+    rows = [_comparison_row(summary, task, origins) for task in summary.tasks]
+    footer = [_mean_row(summary, "mean_task", "Average over tasks", origins)]
+    if len({task.type for task in summary.tasks}) > 1:
+        footer.append(_mean_row(summary, "mean_type", "Average over types", origins))
+    caption = "Main scores × 100 with 95 % intervals; difference is candidate minus baseline, paired by sample"
+    return Table("comparison", caption, columns, rows, footer)
+
+
+def _comparison_row(summary: Summary, task: TaskRow, origins: Origins) -> list[Value]:
+    row = [task_name(task), Value(task.type), Value(task.metric, code=True)]
+    row += [_score_cell(task, key, origins) for key in model_keys(summary)]
+    return row + _difference_cells(task.difference) if compares(summary) else row
+
+
+def task_name(task: TaskRow) -> Value:
+    """The name of a task, with its category in the custom suite beneath."""
+    return Value(task.name, note=task.title if task.title and task.title != task.name else "", sort=task.name)
+
+
+def _score_cell(task: TaskRow, model: str, origins: Origins) -> Value:
+    cell = task.cells.get(model)
+    if cell is None or cell.score is None:
+        return Value("missing", note=_reason(cell), tone="missing", sort=None)
+    return Value(
+        score(cell.score), note=score_interval(cell.interval), sort=cell.score, origin=origins.of_score(task, model)
+    )
+
+
+def _reason(cell: Cell | None) -> str:
+    return "not run" if cell is None else cell.status
+
+
+def _difference_cells(difference: Difference | None) -> list[Value]:
+    if difference is None:
+        return [Value(DASH), Value(DASH)]
+    tone = OUTCOME_TONES[difference.outcome]
+    p = difference.p_adjusted if difference.p_adjusted is not None else difference.p_value
+    effect = "" if difference.effect_size is None else f"d = {difference.effect_size:.2f}".replace("-", "−")
+    note = ", ".join(filter(None, [probability(p), effect]))
+    estimate = Value(
+        signed(difference.estimate), note=signed_interval(difference.interval), sort=difference.estimate, tone=tone
+    )
+    return [estimate, Value(difference.outcome, note=note, tone=tone)]
+
+
+def _mean_row(summary: Summary, kind: str, title: str, origins: Origins) -> list[Value]:
+    row = [Value(title), Value(""), Value("")]
+    values = {key: _mean(summary.means.get(key), kind) for key in model_keys(summary)}
+    row += [_mean_cell(summary, key, kind, values[key], origins) for key in values]
+    if not compares(summary):
+        return row
+    before, after = values[summary.baseline], values[summary.candidate]
+    if before is None or after is None:
+        return [*row, Value("not computed", tone="missing"), Value("")]
+    return [*row, Value(signed(after - before), sort=after - before), Value("")]
+
+
+def _mean(means: Means | None, kind: str) -> float | None:
+    if means is None:
+        return None
+    return means.mean_task if kind == "mean_task" else means.mean_type
+
+
+def _mean_cell(summary: Summary, model: str, kind: str, value: float | None, origins: Origins) -> Value:
+    if value is None:
+        return Value(why_no_mean(summary, model), tone="missing")
+    return Value(score(value), sort=value, origin=origins.of_mean(kind, model, value))
+
+
+def status(summary: Summary) -> Table:
+    """Every requested task and what became of it, for every model."""
+    columns = [Column("Task"), *[Column(key, wide=True) for key in model_keys(summary)]]
+    columns += [Column("Samples", numeric=True), Column("Splits"), Column("Subsets"), Column("Languages")]
+    rows = [_status_row(summary, task) for task in summary.tasks]
+    return Table("status", "What became of each requested task", columns, rows)
+
+
+def _status_row(summary: Summary, task: TaskRow) -> list[Value]:
+    cells = [task.cells.get(key) for key in model_keys(summary)]
+    samples = next((cell.samples for cell in cells if cell and cell.samples is not None), None)
+    return [
+        task_name(task),
+        *[Value(_reason(cell), tone="good" if cell and cell.score is not None else "missing") for cell in cells],
+        Value(DASH if samples is None else f"{samples:,}", sort=samples),
+        Value(names(task.splits)),
+        Value(names(task.subsets)),
+        Value(names(task.languages)),
+    ]
+
+
+def types(summary: Summary) -> Table:
+    """Means by task type; null where a task of the type is missing."""
+    columns = [Column("Task type"), Column("Tasks", note="scored of requested", numeric=True), *role_columns(summary)]
+    if compares(summary):
+        columns.append(Column("Difference", numeric=True))
+    found = sorted({task.type for task in summary.tasks})
+    rows = [_type_row(summary, name) for name in found]
+    return Table("types", "Mean main score × 100 by task type", columns, rows)
+
+
+def _type_row(summary: Summary, name: str) -> list[Value]:
+    keys = model_keys(summary)
+    tasks = {task.name for task in summary.tasks if task.type == name}
+    missing = {key: tasks & set(missing_tasks(summary, key)) for key in keys}
+    lost = len(set().union(*missing.values()))
+    values = {key: means.by_type.get(name) if (means := summary.means.get(key)) else None for key in keys}
+    row = [Value(name), Value(f"{len(tasks) - lost} of {len(tasks)}", sort=len(tasks) - lost)]
+    for key in keys:
+        value = values[key]
+        words = f"not computed: {len(missing[key])} of {len(tasks)} tasks missing" if missing[key] else "not computed"
+        row.append(Value(words, tone="missing") if value is None else Value(score(value), sort=value))
+    if not compares(summary):
+        return row
+    before, after = values[summary.baseline], values[summary.candidate]
+    if before is None or after is None:
+        return [*row, Value(DASH)]
+    return [*row, Value(signed(after - before), sort=after - before)]
+
+
+def legacy(summary: Summary, origins: Origins) -> Table:
+    """The custom suite: the score that deserves trust beside the two definitions of the analysis."""
+    columns = [
+        Column("Category"),
+        Column("Model"),
+        Column("Trusted score", note="separation from hard negatives", numeric=True),
+        Column("First definition", note="as the analysis had it", numeric=True),
+        Column("Second definition", note="as the analysis had it", numeric=True),
+    ]
+    by_name = {task.name: task for task in summary.tasks}
+    rows = []
+    for line in summary.legacy:
+        task = by_name.get(line.task)
+        known = task is not None and line.model in task.cells and line.model in summary.models
+        origin = origins.of_score(task, line.model) if known and task is not None else None
+        values = [_optional_score(value, origin) for value in (line.trusted, line.first, line.second)]
+        rows.append([Value(line.category, note=line.task if line.task != line.category else ""), Value(line.model), *values])
+    return Table("legacy", "Custom suite × 100: trusted score and the analysis's two definitions", columns, rows)
+
+
+def _optional_score(value: float | None, origin: str | None) -> Value:
+    return Value("not defined") if value is None else Value(score(value), sort=value, origin=origin)
+
+
+def differences(summary: Summary) -> Table:
+    """Each difference as a sentence."""
+    columns = [Column("Task"), Column("Difference", note="95 % interval", numeric=True), Column("In words", wide=True)]
+    rows = []
+    for task in summary.tasks:
+        if task.difference is not None:
+            rows.append([task_name(task), _difference_cells(task.difference)[0], Value(task.difference.sentence)])
+    rows.sort(key=lambda row: -float(row[1].sort or 0))
+    return Table("differences", "Candidate minus baseline, in words", columns, rows, restack=True)
+
+
+def claims(summary: Summary) -> Table:
+    """What was claimed, what was measured, what was published, and what follows."""
+    columns = [
+        Column("Claim", wide=True),
+        Column("Claimed"),
+        Column("Measured here"),
+        Column("Published"),
+        Column("Verdict"),
+        Column("Explanation", wide=True),
+    ]
+    rows = [
+        [
+            Value(claim.says, note=claim.id),
+            Value(claim.claimed or DASH),
+            Value(claim.measured or DASH),
+            Value(claim.published or DASH),
+            Value(claim.verdict, tone=VERDICT_TONES.get(claim.verdict, "even")),
+            Value(claim.explanation),
+        ]
+        for claim in summary.claims
+    ]
+    return Table("claims", "Every claim beside what was measured", columns, rows, restack=True)
+
+
+def recommendations(summary: Summary) -> Table:
+    """The winner for each use case, and why."""
+    columns = [Column("Use case"), Column("Winner"), Column("Reason", wide=True), Column("Winner as claimed")]
+    tones: dict[str, Tone] = {"tie": "even", "not measured": "missing"}
+    rows = [
+        [
+            Value(line.use_case),
+            Value(
+                line.winner or line.outcome,
+                note=line.outcome if line.winner and line.winner != line.outcome else "",
+                tone=tones.get(line.outcome, ""),
+            ),
+            Value(line.reason),
+            Value(line.claimed or DASH),
+        ]
+        for line in summary.recommendations
+    ]
+    return Table("recommendations", "Winner by use case, decided by rules over measured values", columns, rows, restack=True)
+
+
+def data(summary: Summary) -> Table:
+    """The data behind each task: enough to fetch and check it."""
+    columns = [
+        Column("Task"), Column("Data"), Column("Revision"), Column("SHA-256"), Column("Served by"), Column("Licence")
+    ]  # fmt: skip
+    rows = [
+        [
+            task_name(task),
+            Value(task.repository or DASH, code=bool(task.repository)),
+            Value(task.revision or DASH, code=bool(task.revision)),
+            Value(task.data_hash or DASH, code=bool(task.data_hash)),
+            Value(task.source or DASH),
+            Value(task.licence or "not stated"),
+        ]
+        for task in summary.tasks
+    ]
+    return Table("data", "Data behind each task", columns, rows)
