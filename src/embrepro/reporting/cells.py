@@ -38,7 +38,11 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under named columns; the first column names the row."""
+    """Rows under named columns; the first column names the row.
+
+    `restack`: on a phone each row becomes a card. `collapsed`: folded away until asked for. `plain`: the order of the
+    rows is their meaning, so they neither sort nor filter.
+    """
 
     id: str
     caption: str
@@ -47,11 +51,17 @@ class Table:
     footer: list[list[Value]] = field(default_factory=list)
     restack: bool = False
     collapsed: bool = False
+    plain: bool = False
 
     @property
-    def tools(self) -> bool:
-        """Whether the table is long enough for sorting and filtering to help."""
-        return len(self.rows) > 1
+    def sorts(self) -> bool:
+        """Whether another order of the rows would mean something."""
+        return len(self.rows) > 1 and not self.plain
+
+    @property
+    def filters(self) -> bool:
+        """Whether the table is long enough to search in."""
+        return len(self.rows) > 4 and not self.plain
 
 
 def score(value: float) -> str:

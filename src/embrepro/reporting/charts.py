@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import altair as alt
@@ -16,22 +18,25 @@ from embrepro.reporting.cells import model_keys, quantity, score, signed
 from embrepro.reporting.machine_tables import overlap, positions
 from embrepro.reporting.palette import LIGHT
 
-_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
+_FONT = "'Segoe UI', Roboto, 'Noto Sans', 'Liberation Sans', Arial, sans-serif"
 _SHAPES = {"baseline": "circle", "candidate": "diamond", "other": "square"}
-_WIDTH = 330
+# Widths of the drawing area, in pixels, of one, two and three charts side by side and on a phone.
+_FULL, _HALF, _THIRD, _PHONE = 860, 490, 305, 265
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart with what it shows in words; `narrow` is the drawing for a phone where the wide one would be too small."""
+    """A chart with what it shows in words.
+
+    `svg` and `narrow`, for a phone where the other would be too small, draw when they are called: words need no drawing.
+    """
 
     id: str
     caption: str
     alt: str
-    svg: str
-    narrow: str = ""
+    svg: Callable[[], str]
+    narrow: Callable[[], str] | None = None
     legend: list[tuple[str, str]] = field(default_factory=list)
-    wide: bool = False
 
 
 def differences(summary: Summary) -> Figure | None:
@@ -56,10 +61,9 @@ def differences(summary: Summary) -> Figure | None:
         "differences",
         caption,
         f"{caption}. {words}.",
-        _svg(_forest(rows, 700, 240), "differences"),
-        _svg(_forest(rows, 190, 120), "differences-narrow"),
+        lambda: _svg(_forest(rows, _FULL, 240), "differences"),
+        lambda: _svg(_forest(rows, 190, 110), "differences-narrow"),
         [("good", "better"), ("bad", "worse"), ("even", "not distinguishable")],
-        wide=True,
     )
 
 
@@ -102,15 +106,15 @@ def types(summary: Summary) -> Figure | None:
     caption = "Mean main score by task type, points of 100"
     return Figure(
         "types", caption, f"{caption}. {words}.",
-        _svg(_dumbbell(rows, 700, 240), "types"), _svg(_dumbbell(rows, 190, 120), "types-narrow"),
-        _roles(summary), wide=True,
+        lambda: _svg(_dumbbell(rows, _FULL, 240), "types"), lambda: _svg(_dumbbell(rows, 190, 110), "types-narrow"),
+        _roles(summary),
     )  # fmt: skip
 
 
 def _dumbbell(rows: list[dict[str, Any]], width: int, label: int) -> alt.LayerChart:
     axis = alt.Axis(labelLimit=label, labelPadding=8, grid=False, domain=False, ticks=False)
     base = alt.Chart(alt.InlineData(values=rows)).encode(y=alt.Y("type:N", title=None, axis=axis))
-    x = alt.X("score:Q", title="mean main score", scale=alt.Scale(domain=[0, 100]))
+    x = alt.X("score:Q", title="mean main score", scale=alt.Scale(domain=[0, 100]), axis=alt.Axis(tickCount=5))
     lines = base.mark_line(color=LIGHT["axis"], strokeWidth=2).encode(x=x, detail="type:N")
     points = base.mark_point(filled=True, size=90, opacity=1).encode(x=x, color=_role("role"), shape=_shape("role"))
     return alt.layer(lines, points).properties(width=width, height=alt.Step(26))
@@ -137,8 +141,8 @@ def trade(summary: Summary, speed: SpeedReport) -> list[Figure]:
         words = "; ".join(f"{r['model']} {r['y']:.2f} at {quantity(r['x'])}" for r in rows)
         caption = "Quality against " + ("throughput: up and right is better" if faster else "size: up and left is better")
         drawn.append(
-            Figure(f"trade-{name}", caption, f"{caption}. {words}.", _svg(_pareto(rows, axis), f"trade-{name}"),
-                   legend=[*_roles(summary), ("front", "Pareto front of the two axes")])
+            _figure(f"trade-{name}", caption, f"{caption}. {words}.", partial(_pareto, rows, axis),
+                    [*_roles(summary), ("front", "Pareto front of the two axes")])
         )  # fmt: skip
     return drawn
 
@@ -154,8 +158,9 @@ def _mark_front(rows: list[dict[str, Any]], greater: bool) -> None:
         )  # fmt: skip
 
 
-def _pareto(rows: list[dict[str, Any]], axis: str) -> alt.LayerChart:
-    x = alt.X("x:Q", title=axis, scale=alt.Scale(type="log", domain=_log_domain([row["x"] for row in rows]), nice=False))
+def _pareto(rows: list[dict[str, Any]], axis: str, width: int) -> alt.LayerChart:
+    domain = _log_domain([row["x"] for row in rows])
+    x = alt.X("x:Q", title=axis, scale=_log_scale(domain), axis=_log_axis(domain))
     highest = max(row["y"] for row in rows)
     y = alt.Y("y:Q", title="mean main score", scale=alt.Scale(domain=[0, min(100, 10 * math.ceil(highest / 10 + 1))]))
     base = alt.Chart(alt.InlineData(values=rows))
@@ -165,7 +170,7 @@ def _pareto(rows: list[dict[str, Any]], axis: str) -> alt.LayerChart:
     points = base.mark_point(filled=True, size=130, opacity=1).encode(color=_role("role"), shape=_shape("role"))
     labels = base.mark_text(dy=-13, fontSize=11, fontWeight=600).encode(text="label:N", color=_role("role"))
     drawn = [layer.encode(x=x, y=y) for layer in (front, points, labels)]
-    return alt.layer(*drawn).properties(width=_WIDTH, height=210)
+    return alt.layer(*drawn).properties(width=width, height=220)
 
 
 def latency(summary: Summary, speed: SpeedReport) -> list[Figure]:
@@ -178,13 +183,15 @@ def latency(summary: Summary, speed: SpeedReport) -> list[Figure]:
     drawn = []
     for number, (key, one) in enumerate(found.items()):
         times = one.latency
-        caption = f"Latency of a single query, {key}: p50 {quantity(times.p50)}, p95 {quantity(times.p95)}, p99 {quantity(times.p99)} ms"
-        chart = _latency(one, _role_of(summary, key), domain)
-        drawn.append(Figure(f"latency-{number}", caption, f"{caption}.", _svg(chart, f"latency-{number}")))
+        figures = f"p50 {quantity(times.p50)} ms, p95 {quantity(times.p95)} ms, p99 {quantity(times.p99)} ms"
+        caption = f"Latency of a single query, {key}"
+        draw = partial(_latency, one, _role_of(summary, key), domain)
+        legend = [(_role_of(summary, key), figures)]
+        drawn.append(_figure(f"latency-{number}", caption, f"{caption}: {figures}.", draw, legend))
     return drawn
 
 
-def _latency(one: ModelSpeed, role: str, domain: list[float]) -> alt.LayerChart:
+def _latency(one: ModelSpeed, role: str, domain: list[float], width: int) -> alt.LayerChart:
     low, high, bins = math.log(domain[0]), math.log(domain[1]), 60
     counts = [0] * bins
     for value in one.latency.samples:
@@ -193,23 +200,25 @@ def _latency(one: ModelSpeed, role: str, domain: list[float]) -> alt.LayerChart:
     edges = [math.exp(low + (high - low) * index / bins) for index in range(bins + 1)]
     total = max(1, sum(counts))
     rows = [
-        {"low": edges[i], "high": edges[i + 1], "share": 100 * count / total} for i, count in enumerate(counts) if count
-    ]
-    scale = alt.Scale(type="log", domain=domain, nice=False)
-    x = alt.X("low:Q", title="milliseconds, log scale", scale=scale)
-    bars = alt.Chart(alt.InlineData(values=rows)).mark_bar(color=LIGHT[role], binSpacing=0.5, opacity=0.85)
-    bars = bars.encode(x=x, x2="high:Q", y=alt.Y("share:Q", title="% of queries", axis=alt.Axis(tickCount=4)))
+        {"low": edges[i], "high": edges[i + 1], "share": 100 * count / total, "zero": 0}
+        for i, count in enumerate(counts) if count
+    ]  # fmt: skip
+    x = alt.X("low:Q", title="milliseconds, log scale", scale=_log_scale(domain), axis=_log_axis(domain, "~g"))
+    bars = alt.Chart(alt.InlineData(values=rows)).mark_rect(color=LIGHT[role], opacity=0.85)
+    y = alt.Y("share:Q", title="% of queries", axis=alt.Axis(tickCount=4))
+    bars = bars.encode(x=x, x2="high:Q", y=y, y2="zero:Q")
     marks = [{"at": getattr(one.latency, name), "name": name} for name in ("p50", "p95", "p99")]
     rules = alt.Chart(alt.InlineData(values=marks)).mark_rule(color=LIGHT["ink"], strokeDash=[3, 3]).encode(x="at:Q")
-    labels = alt.Chart(alt.InlineData(values=_spread(marks, domain))).mark_text(
+    labels = alt.Chart(alt.InlineData(values=_spread(marks, domain, width))).mark_text(
         color=LIGHT["ink"], fontSize=10, baseline="bottom", dy=-3
     )
-    return alt.layer(bars, rules, labels.encode(x="at:Q", y=alt.value(0), text="name:N")).properties(width=_WIDTH, height=120)
+    labels = labels.encode(x="at:Q", y=alt.value(0), text="name:N")
+    return alt.layer(bars, rules, labels).properties(width=width, height=130)
 
 
-def _spread(marks: list[dict[str, Any]], domain: list[float]) -> list[dict[str, Any]]:
+def _spread(marks: list[dict[str, Any]], domain: list[float], width: int) -> list[dict[str, Any]]:
     """Labels moved apart, along a logarithmic axis, where they would cover each other."""
-    room = 24 / _WIDTH * math.log(domain[1] / domain[0])
+    room = 24 / width * math.log(domain[1] / domain[0])
     placed: list[dict[str, Any]] = []
     for mark in marks:
         at = math.log(max(mark["at"], domain[0]))
@@ -233,20 +242,20 @@ def throughput(summary: Summary, speed: SpeedReport) -> list[Figure]:
         part = [row for row in rows if row["length"] == length]
         words = "; ".join(f"{r['model']} batch {r['batch']}: {quantity(r['rate'])}" for r in part)
         caption = f"Throughput on {length} texts by batch size"
-        svg = _svg(_throughput(part, domain), f"throughput-{length}")
-        drawn.append(Figure(f"throughput-{length}", caption, f"{caption}. {words}.", svg, legend=_roles(summary)))
+        name, draw = f"throughput-{length}", partial(_throughput, part, domain)
+        drawn.append(_figure(name, caption, f"{caption}. {words}.", draw, _roles(summary), wide=_THIRD))
     return drawn
 
 
-def _throughput(rows: list[dict[str, Any]], domain: list[float]) -> alt.LayerChart:
+def _throughput(rows: list[dict[str, Any]], domain: list[float], width: int) -> alt.LayerChart:
     batches = sorted({row["batch"] for row in rows})
     x = alt.X("batch:O", title="batch size", sort=batches, axis=alt.Axis(labelAngle=0))
-    y = alt.Y("rate:Q", title="texts per second, log scale", scale=alt.Scale(type="log", domain=domain, nice=False))
+    y = alt.Y("rate:Q", title="texts per second, log scale", scale=_log_scale(domain), axis=_log_axis(domain))
     base = alt.Chart(alt.InlineData(values=rows)).encode(x=x, color=_role("role"))
     lines = base.mark_line(strokeWidth=2).encode(y=y, detail="model:N")
     spans = base.mark_rule(strokeWidth=2, opacity=0.5).encode(y=alt.Y("low:Q"), y2="high:Q")
     points = base.mark_point(filled=True, size=60, opacity=1).encode(y=y, shape=_shape("role"))
-    return alt.layer(lines, spans, points).properties(width=_WIDTH, height=180)
+    return alt.layer(lines, spans, points).properties(width=width, height=180)
 
 
 def similarities(summary: Summary) -> list[Figure]:
@@ -257,17 +266,17 @@ def similarities(summary: Summary) -> list[Figure]:
         apart = "" if shared is None else f", overlap {score(shared).removesuffix('.00')} %"
         caption = f"{one.task}, {one.model}{apart}"
         words = f"{caption}. {sum(one.positives)} positive and {sum(one.negatives)} negative pairs."
-        chart = _similarities(one, _role_of(summary, one.model))
+        draw = partial(_similarities, one, _role_of(summary, one.model))
         legend = [(_role_of(summary, one.model), "positive pairs"), ("outline", "negative pairs")]
-        drawn.append(Figure(f"similarity-{number}", caption, words, _svg(chart, f"similarity-{number}"), legend=legend))
+        drawn.append(_figure(f"similarity-{number}", caption, words, draw, legend))
     return drawn
 
 
-def _similarities(one: Histogram, role: str) -> alt.LayerChart:
+def _similarities(one: Histogram, role: str, width: int) -> alt.LayerChart:
     def shares(counts: list[int]) -> list[dict[str, float]]:
         total = max(1, sum(counts))
         return [
-            {"low": low, "high": high, "share": 100 * count / total}
+            {"low": low, "high": high, "share": 100 * count / total, "zero": 0}
             for low, high, count in zip(one.edges[:-1], one.edges[1:], counts, strict=True)
         ]
 
@@ -278,13 +287,33 @@ def _similarities(one: Histogram, role: str) -> alt.LayerChart:
     domain = [one.edges[0], one.edges[-1]]
     x = alt.X("low:Q", title="similarity", scale=alt.Scale(domain=domain, nice=False), axis=alt.Axis(tickCount=6, grid=False))
     y = alt.Y("share:Q", title="% of pairs", axis=alt.Axis(tickCount=4))
-    filled = alt.Chart(alt.InlineData(values=shares(one.positives))).mark_bar(
-        color=LIGHT[role], opacity=0.6, binSpacing=0
-    ).encode(x=x, x2="high:Q", y=y)
+    filled = alt.Chart(alt.InlineData(values=shares(one.positives))).mark_rect(color=LIGHT[role], opacity=0.65)
+    filled = filled.encode(x=x, x2="high:Q", y=y, y2="zero:Q")
     line = alt.Chart(alt.InlineData(values=outline(one.negatives))).mark_line(
         color=LIGHT["bad"], interpolate="step-after", strokeWidth=1.8
     ).encode(x=alt.X("at:Q"), y="share:Q")
-    return alt.layer(filled, line).properties(width=_WIDTH, height=120)
+    return alt.layer(filled, line).properties(width=width, height=120)
+
+
+def _figure(
+    name: str, caption: str, words: str, draw: Callable[[int], alt.LayerChart], legend: list[tuple[str, str]],
+    wide: int = _HALF,
+) -> Figure:
+    """One of several charts side by side, drawn again for a phone where it is too wide for one."""
+    narrow = None if wide == _THIRD else lambda: _svg(draw(_PHONE), f"{name}-narrow")
+    return Figure(name, caption, words, lambda: _svg(draw(wide), name), narrow, legend)
+
+
+def _log_scale(domain: list[float]) -> alt.Scale:
+    return alt.Scale(type="log", domain=domain, nice=False)
+
+
+def _log_axis(domain: list[float], style: str = "~s") -> alt.Axis:
+    """Ticks at the powers of ten, and between them where there are few."""
+    first, last = math.floor(math.log10(domain[0])), math.ceil(math.log10(domain[1]))
+    steps = (1,) if last - first > 3 else (1, 2, 5)
+    ticks = [step * 10.0**power for power in range(first, last + 1) for step in steps]
+    return alt.Axis(values=[tick for tick in ticks if domain[0] <= tick <= domain[1]], format=style)
 
 
 def _log_domain(values: list[float], margin: float = 0.5) -> list[float]:
@@ -329,7 +358,7 @@ def _svg(chart: alt.Chart | alt.LayerChart, name: str) -> str:
     styled = styled.configure_axis(
         labelColor=LIGHT["muted"], titleColor=LIGHT["muted"], gridColor=LIGHT["grid"], domainColor=LIGHT["axis"],
         tickColor=LIGHT["axis"], labelFontSize=11, titleFontSize=11, titleFontWeight="normal", tickSize=4,
-        labelOverlap="greedy",
+        labelOverlap="greedy", labelFlush=False,
     )  # fmt: skip
     drawn = io.StringIO()
     styled.save(drawn, format="svg")

@@ -36,13 +36,17 @@ class Missing:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the report; where its data is absent, `absent` says why in one line."""
+    """A part of the report; where its data is absent, `absent` says why in one line.
+
+    Figures come in groups that stand side by side; `short` is the name in the navigation where the title is long.
+    """
 
     id: str
     title: str
     lead: list[str] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
-    figures: list[Figure] = field(default_factory=list)
+    figures: list[list[Figure]] = field(default_factory=list)
+    short: str = ""
     absent: str = ""
 
 
@@ -67,7 +71,7 @@ def build(summary: Summary, provenance: Provenance, speed: SpeedReport | None) -
     sections = [
         _comparison(summary, origins),
         _status(summary),
-        _types(summary),
+        _types(summary, origins),
         _custom(summary, origins),
         _recommendations(summary),
         _claims(summary),
@@ -184,19 +188,19 @@ def _speed_tiles(summary: Summary, speed: SpeedReport, origins: Origins) -> list
 
 def _comparison(summary: Summary, origins: Origins) -> Section:
     compared = any(task.difference for task in summary.tasks)
-    figures = [figure for figure in (charts.differences(summary),) if figure] if compared else []
-    words = [tables.differences(summary)] if compared else []
+    figures = [[figure] for figure in (charts.differences(summary),) if figure]
+    words = [tables.differences(summary, origins)] if compared else []
     lead = ["Every number opens its origin: the data, the model and the command behind it."]
     return Section("comparison", "Comparison", lead, [tables.comparison(summary, origins), *words], figures)
 
 
 def _status(summary: Summary) -> Section:
-    return Section("status", "Status of every requested task", tables=[tables.status(summary)])
+    return Section("status", "Status of every requested task", tables=[tables.status(summary)], short="Status")
 
 
-def _types(summary: Summary) -> Section:
+def _types(summary: Summary, origins: Origins) -> Section:
     figure = charts.types(summary)
-    return Section("types", "By task type", tables=[tables.types(summary)], figures=[figure] if figure else [])
+    return Section("types", "By task type", tables=[tables.types(summary, origins)], figures=[[figure]] if figure else [], short="Types")
 
 
 def _custom(summary: Summary, origins: Origins) -> Section | None:
@@ -228,30 +232,32 @@ def _claims(summary: Summary) -> Section | None:
 def _trade(summary: Summary, speed: SpeedReport | None, origins: Origins) -> Section:
     title = "Quality against speed and size"
     if speed is None:
-        return Section("trade", title, absent="Not shown: no benchmark was run (`dvc repro benchmark`).")
+        return Section("trade", title, absent="Not shown: no benchmark was run.", short="Trade-off")
     figures = charts.trade(summary, speed)
     lead = [] if figures else ["No chart: the mean score is not computed while requested tasks are missing."]
-    return Section("trade", title, lead, [machine_tables.pareto(summary, speed, origins)], figures)
+    return Section("trade", title, lead, [machine_tables.pareto(summary, speed, origins)], [figures], short="Trade-off")
 
 
 def _speed(summary: Summary, speed: SpeedReport | None, origins: Origins) -> Section | None:
     if speed is None:
         return None
     found = [machine_tables.speed_overview(summary, speed, origins), machine_tables.throughput(summary, speed, origins)]
-    figures = charts.latency(summary, speed) + charts.throughput(summary, speed)
-    return Section("speed", "Speed and latency", machine_tables.ratios(speed), found, figures)
+    figures = [charts.latency(summary, speed), charts.throughput(summary, speed)]
+    return Section("speed", "Speed and latency", machine_tables.ratios(speed), found, figures, short="Speed")
 
 
 def _similarities(summary: Summary) -> Section | None:
     if not summary.histograms:
         return None
     lead = ["The further apart the two distributions, the better the model tells a positive from a negative."]
+    figures = charts.similarities(summary)
+    groups = [figures[start : start + 2] for start in range(0, len(figures), 2)]
     found = [machine_tables.similarities(summary)]
-    return Section("similarities", "Similarity of positives and negatives", lead, found, charts.similarities(summary))
+    return Section("similarities", "Similarity of positives and negatives", lead, found, groups, short="Similarity")
 
 
 def _models(summary: Summary) -> Section:
-    return Section("models", "Model cards", tables=[machine_tables.models(summary)])
+    return Section("models", "Model cards", tables=[machine_tables.models(summary)], short="Models")
 
 
 def _provenance(summary: Summary, found: Provenance) -> Section:

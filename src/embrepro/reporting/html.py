@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from importlib import resources
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -34,6 +35,7 @@ def render(summary: Summary, provenance: Provenance, speed: SpeedReport | None) 
         loader=PackageLoader("embrepro.reporting"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
+    environment.filters["breakable"] = _breakable
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template("report.html.j2").render(
         document=build(summary, provenance, speed),
@@ -43,6 +45,12 @@ def render(summary: Summary, provenance: Provenance, speed: SpeedReport | None) 
         script=Markup(script),  # noqa: S704 - the kit's own file
         script_hash=f"sha256-{digest}",
     )
+
+
+def _breakable(text: str) -> Markup:
+    """Escaped text that may break where a long name has its joints, such as between the words of CamelCase."""
+    pieces = re.split(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[/_])(?=\w)", text)
+    return Markup("<wbr>").join(pieces)
 
 
 def _template(name: str) -> str:

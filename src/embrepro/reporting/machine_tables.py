@@ -82,7 +82,7 @@ def pareto(summary: Summary, speed: SpeedReport, origins: Origins) -> Table:
                 Value(yes_no(position.on_front) if known else "not decided: no mean score"),
             ]
         )
-    return Table("pareto", "Quality against speed and size", columns, rows)
+    return Table("pareto", "Mean score, throughput, size and latency of each model", columns, rows, restack=True)
 
 
 def speed_overview(summary: Summary, speed: SpeedReport, origins: Origins) -> Table:
@@ -108,7 +108,7 @@ def speed_overview(summary: Summary, speed: SpeedReport, origins: Origins) -> Ta
     columns = [Column("Quantity"), *[Column(key, note=summary.models[key].role, numeric=True) for key in keys]]
     machine = speed.machine
     caption = f"Speed and size on {machine.processor}, {machine.device}, {machine.threads} threads of {machine.cores} cores"
-    return Table("speed", caption, columns, rows)
+    return Table("speed", caption, columns, rows, plain=True)
 
 
 def ratios(speed: SpeedReport) -> list[str]:
@@ -187,7 +187,7 @@ def similarities(summary: Summary) -> Table:
                 Value(_spark(one.negatives)),
             ]
         )
-    return Table("similarities", "Similarity of positive and negative pairs", columns, rows, collapsed=True)
+    return Table("similarities", "The same in figures", columns, rows, restack=True, collapsed=True)
 
 
 def overlap(one: Histogram) -> float | None:
@@ -243,7 +243,8 @@ def models(summary: Summary) -> Table:
         *[_card_row(f"Recipe: {name}", [card.recipe.get(name) for card in cards]) for name in recipe],
     ]
     kept = [row for row in rows if any(value.text != DASH for value in row[1:])]
-    return Table("models", "Model cards", [Column("Property"), *[Column(key, note=summary.models[key].role) for key in keys]], kept)
+    columns = [Column("Property"), *[Column(key, note=summary.models[key].role) for key in keys]]
+    return Table("models", "What each model is, as found on disk", columns, kept, plain=True)
 
 
 def _card_row(title: str, values: list, code: bool = False) -> list[Value]:
@@ -272,7 +273,7 @@ def provenance(found: Provenance, summary: Summary) -> Table:
     rows = [
         [Value(title), Value(str(value), note=note, code=code)] for title, value, note, code in pairs if value is not None
     ]
-    return Table("provenance", "What produced this report", [Column("Property"), Column("Value", wide=True)], rows)
+    return Table("provenance", "What produced this report", [Column("Property"), Column("Value", wide=True)], rows, plain=True)
 
 
 def packages(found: Provenance, summary: Summary) -> Table:

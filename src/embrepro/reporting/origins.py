@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from embrepro.analysis.summary import ModelCard, Summary, TaskRow
+from embrepro.analysis.summary import Difference, ModelCard, Summary, TaskRow
 from embrepro.reporting.cells import DASH, names, score
 from embrepro.reporting.provenance import Provenance
 
@@ -67,6 +67,38 @@ class Origins:
         ]
         return self._add((kind, model), f"{_MEANS[kind]}, {model}", number, facts)
 
+    def of_type(self, name: str, model: str, value: float) -> str:
+        """The origin of the mean over the tasks of one type."""
+        found = [task for task in self._summary.tasks if task.type == name]
+        scores = "; ".join(f"{t.name} {score(c.score)}" for t in found if (c := t.cells[model]).score is not None)
+        facts = [
+            Fact("computed as", f"unweighted mean over the {len(found)} requested tasks of type {name}"),
+            Fact("from", scores),
+            *_model_facts(self._summary.models[model]),
+            *self._command_facts("aggregate"),
+        ]
+        return self._add(("type", name, model), f"Mean over {name}, {model}", f"mean = {value!r}", facts)
+
+    def of_difference(self, task: TaskRow, difference: Difference) -> str:
+        """The origin of the difference of the two models on `task`."""
+        before, after = self._summary.baseline, self._summary.candidate
+        scores = {key: task.cells[key].score for key in (before, after)}
+        figures = {
+            "p-value": difference.p_value,
+            "p-value, corrected for the number of tasks": difference.p_adjusted,
+            "effect size": difference.effect_size,
+        }
+        facts = [
+            Fact("in words", difference.sentence),
+            Fact("computed as", f"{after} {scores[after]!r} minus {before} {scores[before]!r}, paired by sample"),
+            *[Fact(label, f"{value:.4g}") for label, value in figures.items() if value is not None],
+            *_data_facts(task),
+            *self._command_facts("aggregate"),
+            *[self._result_fact(task, self._summary.models[key]) for key in (before, after)],
+        ]
+        title = f"{task.name}, {after} minus {before}"
+        return self._add(("difference", task.name), title, f"difference = {difference.estimate!r}", facts)
+
     def of_speed(self, model: str) -> str:
         """The origin of everything measured about the speed of `model`."""
         card = self._summary.models.get(model)
@@ -80,11 +112,11 @@ class Origins:
         return self._add(("speed", model), f"Speed, {model}", "measured in turn with the other models, in one run", facts)
 
     def _score_facts(self, task: TaskRow, card: ModelCard) -> list[Fact]:
+        return [*self._command_facts(f"evaluate@{card.key}"), self._result_fact(task, card)]
+
+    def _result_fact(self, task: TaskRow, card: ModelCard) -> Fact:
         folder = card.name.replace("/", "__")
-        return [
-            *self._command_facts(f"evaluate@{card.key}"),
-            Fact("result file", f"results/{folder}/{card.revision}/{task.name}.json", code=True),
-        ]
+        return Fact("result file", f"results/{folder}/{card.revision}/{task.name}.json", code=True)
 
     def _command_facts(self, stage: str) -> list[Fact]:
         facts = [Fact("command", f"dvc repro {stage}", code=True)]

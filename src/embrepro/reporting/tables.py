@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from embrepro.analysis.summary import Cell, Difference, Means, Summary, TaskRow
+from embrepro.analysis.summary import Cell, Means, Summary, TaskRow
 from embrepro.reporting.cells import (
     DASH,
     OUTCOME_TONES,
@@ -45,13 +45,13 @@ def comparison(summary: Summary, origins: Origins) -> Table:
     if len({task.type for task in summary.tasks}) > 1:
         footer.append(_mean_row(summary, "mean_type", "Average over types", origins))
     caption = "Main scores × 100 with 95 % intervals; difference is candidate minus baseline, paired by sample"
-    return Table("comparison", caption, columns, rows, footer)
+    return Table("comparison", caption, columns, rows, footer, restack=True)
 
 
 def _comparison_row(summary: Summary, task: TaskRow, origins: Origins) -> list[Value]:
     row = [task_name(task), Value(task.type), Value(task.metric, code=True)]
     row += [_score_cell(task, key, origins) for key in model_keys(summary)]
-    return row + _difference_cells(task.difference) if compares(summary) else row
+    return row + _difference_cells(task, origins) if compares(summary) else row
 
 
 def task_name(task: TaskRow) -> Value:
@@ -72,7 +72,8 @@ def _reason(cell: Cell | None) -> str:
     return "not run" if cell is None else cell.status
 
 
-def _difference_cells(difference: Difference | None) -> list[Value]:
+def _difference_cells(task: TaskRow, origins: Origins) -> list[Value]:
+    difference = task.difference
     if difference is None:
         return [Value(DASH), Value(DASH)]
     tone = OUTCOME_TONES[difference.outcome]
@@ -80,8 +81,9 @@ def _difference_cells(difference: Difference | None) -> list[Value]:
     effect = "" if difference.effect_size is None else f"d = {difference.effect_size:.2f}".replace("-", "−")
     note = ", ".join(filter(None, [probability(p), effect]))
     estimate = Value(
-        signed(difference.estimate), note=signed_interval(difference.interval), sort=difference.estimate, tone=tone
-    )
+        signed(difference.estimate), note=signed_interval(difference.interval), sort=difference.estimate, tone=tone,
+        origin=origins.of_difference(task, difference),
+    )  # fmt: skip
     return [estimate, Value(difference.outcome, note=note, tone=tone)]
 
 
@@ -111,10 +113,10 @@ def _mean_cell(summary: Summary, model: str, kind: str, value: float | None, ori
 
 def status(summary: Summary) -> Table:
     """Every requested task and what became of it, for every model."""
-    columns = [Column("Task"), *[Column(key, wide=True) for key in model_keys(summary)]]
+    columns = [Column("Task"), *[Column(key) for key in model_keys(summary)]]
     columns += [Column("Samples", numeric=True), Column("Splits"), Column("Subsets"), Column("Languages")]
     rows = [_status_row(summary, task) for task in summary.tasks]
-    return Table("status", "What became of each requested task", columns, rows)
+    return Table("status", "What became of each requested task", columns, rows, restack=True)
 
 
 def _status_row(summary: Summary, task: TaskRow) -> list[Value]:
@@ -130,17 +132,17 @@ def _status_row(summary: Summary, task: TaskRow) -> list[Value]:
     ]
 
 
-def types(summary: Summary) -> Table:
+def types(summary: Summary, origins: Origins) -> Table:
     """Means by task type; null where a task of the type is missing."""
     columns = [Column("Task type"), Column("Tasks", note="scored of requested", numeric=True), *role_columns(summary)]
     if compares(summary):
         columns.append(Column("Difference", numeric=True))
     found = sorted({task.type for task in summary.tasks})
-    rows = [_type_row(summary, name) for name in found]
-    return Table("types", "Mean main score × 100 by task type", columns, rows)
+    rows = [_type_row(summary, name, origins) for name in found]
+    return Table("types", "Mean main score × 100 by task type", columns, rows, restack=True)
 
 
-def _type_row(summary: Summary, name: str) -> list[Value]:
+def _type_row(summary: Summary, name: str, origins: Origins) -> list[Value]:
     keys = model_keys(summary)
     tasks = {task.name for task in summary.tasks if task.type == name}
     missing = {key: tasks & set(missing_tasks(summary, key)) for key in keys}
@@ -150,7 +152,10 @@ def _type_row(summary: Summary, name: str) -> list[Value]:
     for key in keys:
         value = values[key]
         words = f"not computed: {len(missing[key])} of {len(tasks)} tasks missing" if missing[key] else "not computed"
-        row.append(Value(words, tone="missing") if value is None else Value(score(value), sort=value))
+        if value is None:
+            row.append(Value(words, tone="missing"))
+        else:
+            row.append(Value(score(value), sort=value, origin=origins.of_type(name, key, value)))
     if not compares(summary):
         return row
     before, after = values[summary.baseline], values[summary.candidate]
@@ -176,22 +181,22 @@ def legacy(summary: Summary, origins: Origins) -> Table:
         origin = origins.of_score(task, line.model) if known and task is not None else None
         values = [_optional_score(value, origin) for value in (line.trusted, line.first, line.second)]
         rows.append([Value(line.category, note=line.task if line.task != line.category else ""), Value(line.model), *values])
-    return Table("legacy", "Custom suite × 100: trusted score and the analysis's two definitions", columns, rows)
+    return Table("legacy", "Custom suite × 100: trusted score and the analysis's two definitions", columns, rows, restack=True)
 
 
 def _optional_score(value: float | None, origin: str | None) -> Value:
     return Value("not defined") if value is None else Value(score(value), sort=value, origin=origin)
 
 
-def differences(summary: Summary) -> Table:
+def differences(summary: Summary, origins: Origins) -> Table:
     """Each difference as a sentence."""
     columns = [Column("Task"), Column("Difference", note="95 % interval", numeric=True), Column("In words", wide=True)]
     rows = []
     for task in summary.tasks:
         if task.difference is not None:
-            rows.append([task_name(task), _difference_cells(task.difference)[0], Value(task.difference.sentence)])
+            rows.append([task_name(task), _difference_cells(task, origins)[0], Value(task.difference.sentence)])
     rows.sort(key=lambda row: -float(row[1].sort or 0))
-    return Table("differences", "Candidate minus baseline, in words", columns, rows, restack=True)
+    return Table("differences", "Every difference in words", columns, rows, restack=True, collapsed=True)
 
 
 def claims(summary: Summary) -> Table:
@@ -254,4 +259,4 @@ def data(summary: Summary) -> Table:
         ]
         for task in summary.tasks
     ]
-    return Table("data", "Data behind each task", columns, rows)
+    return Table("data", "Data behind each task", columns, rows, restack=True)

@@ -37,6 +37,17 @@
     rows.sort((a, b) => compare(a.key, b.key, falling ? -1 : 1));
     table.tBodies[0].append(...rows.map(({ row }) => row));
   };
+  // On a phone rows are cards and the heads are gone: a list takes their place.
+  for (const choice of document.querySelectorAll("select[data-sorts]")) {
+    const table = document.getElementById(choice.dataset.sorts);
+    const listed = [...table.tBodies[0].rows];
+    choice.addEventListener("change", () => {
+      const head = table.tHead.rows[0].cells[Number(choice.value)];
+      for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+      if (choice.value === "") table.tBodies[0].append(...listed);
+      else sort(table, Number(choice.value), head);
+    });
+  }
   for (const table of document.querySelectorAll("table[data-sortable]")) {
     [...table.tHead.rows[0].cells].forEach((head, column) => {
       const title = head.querySelector(".head");
