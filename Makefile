@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env repro test test-fast lint locks params clean
+.PHONY: help env repro test test-fast lint locks params images clean
 
 DEVICE ?= cpu
 VENV := .venv
@@ -27,7 +27,9 @@ help: ## Show this list
 		'TASKS=NAME' 'make repro: a task set of conf/tasks' \
 		'RUNTIME=docker' 'make repro: run each stage in its image' \
 		"SET='KEY=VALUE'" 'make repro: any one setting more' \
-		"ARGS='...'" 'make test, make repro: further arguments for pytest, dvc' \
+		'IMAGES=cpu' 'make images: only this target' \
+		'BASE=IMAGE@sha256:...' 'make images: a base of your own, with Python 3.11 and its venv module' \
+		"ARGS='...'" 'further arguments for pytest (make test), dvc (make repro), the engine (make images)' \
 		'PYTHON=PATH' 'make env: the Python 3.11 to use' \
 		'UPGRADE=1' 'make locks: take the newest versions that pyproject.toml allows'
 
@@ -58,6 +60,9 @@ locks: ## Resolve pyproject.toml into requirements/*.lock
 
 params: env ## Write params.yaml anew from conf/
 	@embrepro compose --write
+
+images: ## Build the images embrepro:cpu and embrepro:cuda
+	@"$$(scripts/make-env --which-python)" scripts/images.py $(IMAGES) $(if $(BASE),--base '$(BASE)') $(ARGS)
 
 clean: ## Remove .venv and the tools' caches; results and the DVC cache stay
 	@rm -rf $(VENV) .cache .pytest_cache .ruff_cache .mypy_cache .hypothesis build src/*.egg-info

@@ -6,7 +6,6 @@ Where packages come from is taken from pip's own configuration; none of it is wr
 """
 
 import argparse
-import ast
 import os
 import re
 import subprocess
@@ -14,25 +13,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from lockfile import LOCKS, declared_sha256, header, parse_lock
+from pip_settings import pip_setting
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "scripts"))
-
-from lockfile import LOCKS, declared_sha256, header, parse_lock  # noqa: E402
-
 PYTHON, PLATFORM = "3.11", "x86_64-manylinux_2_28"
-
-
-def pip_setting(name: str) -> list[str]:
-    """Return the values of one pip setting (`find-links`, `index-url`, `cert`) from pip's configuration."""
-    listed = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
-    )
-    found: list[str] = []
-    for line in listed.stdout.splitlines():
-        key, _, value = line.partition("=")
-        if key.rsplit(".", 1)[-1] == name:
-            found += [part for part in ast.literal_eval(value).split() if part not in found]
-    return found
 
 
 def uv_environment() -> dict[str, str]:
