@@ -1,0 +1,134 @@
+"""The `embrepro` program: one command for each stage, and those that look at what the stages left."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from embrepro import console
+from embrepro.config import Config, compose, dump, load
+from embrepro.config import check as check_config
+from embrepro.errors import KitError
+from embrepro.layout import Layout
+
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+STAGES, TOOLS = "Stages (dvc repro runs them in this order)", "Tools"
+ModelKey = Annotated[str, typer.Argument(help="Key of a model in params.yaml, such as minilm.")]
+
+
+def main() -> None:
+    """Run the program; an error of the kit ends it with its message and exit code 1, without a traceback."""
+    console.quieten()
+    try:
+        app(prog_name="embrepro")
+    except KitError as error:
+        console.complain(f"embrepro: {error}")
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        console.complain(f"embrepro: {error.filename}: {error.strerror}. Check that it exists, is writable, and that the disk is not full.")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        console.complain("embrepro: interrupted; what was finished is kept, and the next run goes on from there")
+        sys.exit(130)
+
+
+@app.callback(invoke_without_command=True)
+def program(
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    """Every number about a text-embedding model, reproducible."""
+    if show_version:
+        typer.echo(f"embrepro {version('embrepro')}")
+        raise typer.Exit
+
+
+@app.command(rich_help_panel=STAGES)
+def download() -> None:
+    """Fetch, check and freeze models and tasks. The only stage that uses a network."""
+    from embrepro.stages import download as stage
+
+    stage.run(load(), Layout())
+
+
+@app.command(rich_help_panel=STAGES)
+def encode(model: ModelKey) -> None:
+    """Embed every task's distinct texts with a model."""
+    config = _offline()
+    from embrepro.stages import encode as stage
+
+    stage.run(config, Layout(), model)
+
+
+@app.command(rich_help_panel=STAGES)
+def evaluate(model: ModelKey) -> None:
+    """Score a model by mteb's own task code over its stored embeddings."""
+    config = _offline()
+    from embrepro.stages import evaluate as stage
+
+    stage.run(config, Layout(), model)
+
+
+@app.command(rich_help_panel=STAGES)
+def aggregate() -> None:
+    """Compare the models and write the metrics."""
+    config = _offline()
+    from embrepro.stages import aggregate as stage
+
+    stage.run(config, Layout())
+
+
+@app.command(rich_help_panel=STAGES)
+def report() -> None:
+    """Write report.md and report.html."""
+    config = _offline()
+    from embrepro.stages import report as stage
+
+    stage.run(config, Layout())
+
+
+@app.command(rich_help_panel=STAGES)
+def check() -> None:
+    """Fail where a requested task has no score, naming each with its reason."""
+    config = _offline()
+    from embrepro.stages import report as stage
+
+    stage.check(config, Layout())
+
+
+@app.command(rich_help_panel=TOOLS)
+def mirror(folder: Annotated[Path, typer.Argument(help="Folder to fill; made if it does not exist.")]) -> None:
+    """Copy what a configuration needs into a mirror folder, for a machine without network."""
+    from embrepro.sources import mirroring
+
+    mirroring.fill(load(), folder)
+
+
+@app.command(name="compose", rich_help_panel=TOOLS)
+def compose_command(
+    overrides: Annotated[list[str] | None, typer.Argument(help="Hydra overrides, such as model=qwen25.")] = None,
+    write: Annotated[bool, typer.Option("--write", help="Write params.yaml instead of printing.")] = False,
+) -> None:
+    """Show, or write to params.yaml, what conf/ composes to."""
+    values = compose(overrides or [])
+    check_config(values, "conf/")
+    if write:
+        Path("params.yaml").write_text(dump(values), encoding="utf-8")
+    else:
+        typer.echo(dump(values), nl=False)
+
+
+def _offline() -> Config:
+    """The configuration, for a stage that must not touch the network."""
+    console.go_offline()
+    return load()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,296 @@
+"""The one typed reading of the configuration: `params.yaml`, or what `conf/` composes to.
+
+An unknown key, model, task set or value is refused here, before any work, with the nearest known ones.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from embrepro.errors import ConfigError
+
+Family = Literal["static", "dense"]
+COMMIT = re.compile(r"[0-9a-f]{40}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Package(_Section):
+    """A Python package that carries a model's files."""
+
+    distribution: str = Field(description="name in the package index")
+    version: str
+    folder: str = Field(description="folder of the files, relative to site-packages")
+
+
+class Weights(_Section):
+    """Where a published model's bytes come from: mirror, package or hub, always this revision."""
+
+    org: str
+    name: str
+    revision: str = Field(description="commit of the hub repository, 40 hexadecimal digits")
+    package: Package | None = None
+    sha256: dict[str, str] = Field(default_factory=dict, description="file -> SHA-256, checked whoever served it")
+
+    @field_validator("revision")
+    @classmethod
+    def _pinned(cls, value: str) -> str:
+        if not COMMIT.fullmatch(value):
+            raise ValueError("a commit of 40 hexadecimal digits is needed, not a branch or tag that can move")
+        return value
+
+    @field_validator("sha256")
+    @classmethod
+    def _hexadecimal(cls, value: dict[str, str]) -> dict[str, str]:
+        for file, digest in value.items():
+            if not SHA256.fullmatch(digest):
+                raise ValueError(f"the SHA-256 of {file} must be 64 hexadecimal digits")
+        return value
+
+    @property
+    def repository(self) -> str:
+        """Hub repository, organisation/name."""
+        return f"{self.org}/{self.name}"
+
+
+class Distillation(_Section):
+    """A Model2Vec distillation recipe (`model2vec.distill.distill`)."""
+
+    teacher: Weights
+    pca_dims: int = Field(gt=0)
+    sif_coefficient: float = Field(default=1e-4, gt=0)
+    quantize_to: Literal["float16", "float32"] = "float16"
+
+
+class Model(_Section):
+    """One model: its name, and exactly one source of its bytes."""
+
+    org: str = Field(pattern=r"^[\w.-]+$")
+    name: str = Field(pattern=r"^[\w.-]+$")
+    family: Family
+    weights: Weights | None = None
+    folder: str | None = Field(default=None, description="a local folder in sentence-transformers or Model2Vec layout")
+    distill: Distillation | None = None
+    batch_size: int = Field(default=32, gt=0, description="texts encoded at once")
+    dtype: Literal["float32", "float16", "bfloat16"] | None = Field(
+        default=None, description="dtype the weights are cast to; null keeps the stored one"
+    )
+    max_seq_length: int | None = Field(default=None, gt=0, description="tokens; null keeps the model's own")
+    prompts: dict[str, str] = Field(
+        default_factory=dict, description="mteb's prompt keys (task name, task type, query, document) -> text put in front"
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Model:
+        given = [key for key in ("weights", "folder", "distill") if getattr(self, key) is not None]
+        if len(given) != 1:
+            raise ValueError(f"exactly one of weights, folder, distill says where the model comes from; got {given or 'none'}")
+        return self
+
+    @property
+    def full_name(self) -> str:
+        """Name in mteb's results, organisation/name."""
+        return f"{self.org}/{self.name}"
+
+    @property
+    def result_folder(self) -> str:
+        """Folder in mteb's result layout."""
+        return f"{self.org}__{self.name}"
+
+
+class Tasks(_Section):
+    """Which tasks are asked for."""
+
+    names: list[str] = Field(default_factory=list, description="tasks by mteb's names, or the custom suite's")
+    benchmark: str | None = Field(default=None, description="a benchmark by mteb's name, such as MTEB(eng, v2)")
+    languages: list[str] | None = Field(default=None, description="ISO 639-3 codes, such as eng or eng-Latn")
+    subsets: dict[str, list[str]] = Field(default_factory=dict, description="task -> subsets to keep")
+    allow_missing: bool = Field(default=False, description="end well although a requested task has no score")
+
+    @model_validator(mode="after")
+    def _something_asked(self) -> Tasks:
+        if bool(self.names) == bool(self.benchmark):
+            raise ValueError("give either names (a list of tasks) or benchmark (one of mteb's), not both and not neither")
+        twice = sorted({name for name in self.names if self.names.count(name) > 1})
+        if twice:
+            raise ValueError(f"asked for twice: {', '.join(twice)}")
+        return self
+
+
+class Device(_Section):
+    """What the encode and benchmark stages run on."""
+
+    name: Literal["cpu", "cuda"]
+    threads: int | None = Field(default=None, gt=0, description="CPU threads; null takes the machine's cores")
+    batch_size: int | None = Field(default=None, gt=0, description="texts encoded at once; null keeps the model's own")
+
+
+class Runtime(_Section):
+    """Where the stages run."""
+
+    name: Literal["host"]
+
+
+class Source(_Section):
+    """Where bytes come from, beside the hub and packages."""
+
+    mirror: str | None = Field(default=None, description="folder of a mirror; EMBREPRO_MIRROR wins over it")
+
+
+class Config(_Section):
+    """The whole configuration of a run."""
+
+    baseline: str
+    candidate: str
+    models: dict[str, Model]
+    tasks: Tasks
+    device: Device
+    runtime: Runtime
+    source: Source
+    seed: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _roles_exist(self) -> Config:
+        for role in ("baseline", "candidate"):
+            key = getattr(self, role)
+            if key not in self.models:
+                raise ValueError(f"{role}: no model '{key}' under models{suggest(key, self.models)}")
+        names = [model.result_folder for model in self.models.values()]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two models share the name {twice[0].replace('__', '/')}; their results would overwrite each other")
+        return self
+
+    def model(self, key: str) -> Model:
+        """The model under `key`; raises ConfigError that names the nearest known ones."""
+        if key not in self.models:
+            raise ConfigError(f"No model '{key}' in this configuration{suggest(key, self.models)}")
+        return self.models[key]
+
+    @property
+    def mirror(self) -> Path | None:
+        """The mirror folder in force, if any; raises ConfigError where it does not exist."""
+        chosen = os.environ.get("EMBREPRO_MIRROR") or self.source.mirror
+        if not chosen:
+            return None
+        path = Path(chosen).expanduser()
+        if not path.is_dir():
+            said_by = "EMBREPRO_MIRROR" if os.environ.get("EMBREPRO_MIRROR") else "source.mirror"
+            raise ConfigError(f"{said_by} names {path}, which is not a folder. Correct it, or unset it to use the hub.")
+        return path
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """A clause naming the known words nearest to `word`, or all of them where they are few; empty where none is near."""
+    words = sorted(known)
+    folded = {candidate.casefold(): candidate for candidate in reversed(words)}
+    near = [folded[match] for match in difflib.get_close_matches(word.casefold(), folded, n=3, cutoff=0.6)]
+    if near:
+        return f"; did you mean {' or '.join(near)}?"
+    return f"; known: {', '.join(words)}" if 0 < len(words) <= 20 else ""
+
+
+def load(path: Path | str = "params.yaml") -> Config:
+    """Read and check a parameter file.
+
+    Raises:
+        ConfigError: the file is absent, is no YAML, or holds an unknown key or a wrong value.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"{path} is missing. Write it from conf/ with: embrepro compose --write")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    return check(values, str(path))
+
+
+def check(values: object, origin: str) -> Config:
+    """Turn plain values into a `Config`; `origin` names them in errors."""
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{origin} holds no mapping of keys to values.")
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        lines = [f"  {_explain(problem, values)}" for problem in error.errors()]
+        raise ConfigError(f"{origin} is not a valid configuration:\n" + "\n".join(lines)) from None
+
+
+def _explain(problem: Mapping[str, Any], values: Mapping[str, Any]) -> str:
+    location = [str(part) for part in problem["loc"]]
+    where = ".".join(location) or "(top level)"
+    if problem["type"] == "extra_forbidden":
+        return f"{where}: unknown key{suggest(location[-1], _known_keys(location[:-1]))}"
+    if problem["type"] == "missing":
+        return f"{where}: this key is needed"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return f"{where}: {message}"
+    hint = suggest(str(problem["input"]), re.findall(r"'([^']+)'", message)) if problem["type"] == "literal_error" else ""
+    return f"{where}: {message}; got {problem['input']!r}{hint}"
+
+
+def _known_keys(path: Sequence[str]) -> list[str]:
+    section: type[BaseModel] | None = Config
+    skip = False
+    for part in path:
+        if skip:
+            skip = False
+            continue
+        assert section is not None
+        section, skip = _section_of(section.model_fields[part].annotation)
+    return list(section.model_fields) if section else []
+
+
+def _section_of(annotation: object) -> tuple[type[BaseModel] | None, bool]:
+    """The section an annotation holds, and whether a mapping's key comes between."""
+    for inner in getattr(annotation, "__args__", (annotation,)):
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            return inner, getattr(annotation, "__origin__", None) is dict
+    return None, False
+
+
+def compose(overrides: Sequence[str] = (), conf: Path | str = "conf") -> dict[str, Any]:
+    """What `conf/` composes to under Hydra overrides such as `model=qwen25`, as plain values.
+
+    Raises:
+        ConfigError: an override names an unknown group, option or key.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        with initialize_config_dir(str(Path(conf).resolve()), version_base="1.3"):
+            composed = hydra_compose("config", overrides=list(overrides))
+        return OmegaConf.to_container(composed, resolve=True)  # type: ignore[return-value]
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_hydra_message(str(error), Path(conf))) from None
+
+
+def _hydra_message(message: str, conf: Path) -> str:
+    missing = re.search(r"Could not find '(\w+)/([^']+)'", message)
+    if not missing:
+        return message.strip()
+    group, option = missing.groups()
+    known = [file.stem for file in (conf / group).glob("*.yaml")]
+    return f"{group}={option}: there is no {conf.name}/{group}/{option}.yaml{suggest(option, known)}"
+
+
+def dump(values: Mapping[str, Any]) -> str:
+    """YAML of composed values, keys in the order of `conf/`, as `params.yaml` holds them."""
+    return yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, width=100)

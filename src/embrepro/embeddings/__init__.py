@@ -1,0 +1,1 @@
+"""Embeddings of a task's texts: stored once, served back to mteb exactly as listed."""

@@ -1,0 +1,74 @@
+"""An mteb encoder with no model behind it: it answers the listed requests with stored rows, and nothing else."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
+from sentence_transformers import SimilarityFunction
+
+from embrepro.errors import ReplayError
+from embrepro.tasks.requests import RequestList, prompt_kind, texts_of
+
+if TYPE_CHECKING:
+    from mteb.models.model_meta import ModelMeta
+    from mteb.types import PromptType
+
+
+class ReplayEncoder(SentenceTransformerEncoderWrapper):
+    """Serves stored embeddings in the order and the dtype in which the model would give them.
+
+    It is mteb's own wrapper with the model's similarity functions in the model's place, so that everything mteb does
+    beside encoding (upcasting half precision, choosing the similarity) stays mteb's.
+
+    Args:
+        listed: the task's request list.
+        embeddings: (distinct texts, dimensions), row by row as in the request list's text table.
+        meta: the model as mteb's results name it.
+        similarity: name of the model's similarity function: cosine, dot, euclidean or manhattan.
+
+    Raises:
+        ReplayError: at a request other than the next listed one.
+    """
+
+    def __init__(self, listed: RequestList, embeddings: np.ndarray, meta: ModelMeta, similarity: str) -> None:
+        self.model = SimpleNamespace(
+            similarity=SimilarityFunction.to_similarity_fn(similarity),
+            similarity_pairwise=SimilarityFunction.to_similarity_pairwise_fn(similarity),
+        )
+        self.mteb_model_meta = meta
+        self.model_prompts = None
+        self._listed = listed
+        self._texts = listed.texts["text"].to_list()
+        self._embeddings = embeddings
+        self._next = 0
+
+    def encode(
+        self,
+        inputs: Any,  # noqa: ANN401 - mteb's DataLoader
+        *,
+        task_metadata: Any,  # noqa: ANN401
+        hf_split: str,
+        hf_subset: str,
+        prompt_type: PromptType | None = None,
+        **kwargs: object,
+    ) -> np.ndarray:
+        """The stored rows of the next listed request, (texts, dimensions)."""
+        asked = (hf_split, hf_subset, prompt_kind(prompt_type))
+        if self._next == len(self._listed.requests):
+            raise ReplayError(f"mteb asks for {asked} beyond the {self._next} requests that were listed")
+        request = self._listed.requests[self._next]
+        if asked != (request.split, request.subset, request.prompt):
+            listed = (request.split, request.subset, request.prompt)
+            raise ReplayError(f"request {self._next} is for {asked}, but {listed} was listed")
+        if texts_of(inputs) != [self._texts[row] for row in request.rows]:
+            raise ReplayError(f"request {self._next} {asked} has other texts than were listed")
+        self._next += 1
+        return self._embeddings[request.rows]
+
+    def expect_finished(self) -> None:
+        """Raise ReplayError where mteb asked for less than was listed."""
+        if self._next != len(self._listed.requests):
+            raise ReplayError(f"mteb asked for {self._next} of {len(self._listed.requests)} listed requests")

@@ -1,0 +1,106 @@
+"""Files on disk: content hashes, whole-or-nothing writes, JSON the way the kit writes it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from embrepro.errors import KitError
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def fingerprint(value: object) -> str:
+    """SHA-256 of a value's canonical JSON; mappings are compared by key, not by order."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def source_hash(*folders: str) -> str:
+    """SHA-256 over the Python sources of folders or modules of this package, so that stored work dies with the code that made it."""
+    root = Path(__file__).parent
+    sources = [root / name for name in folders]
+    files = sorted({file for source in sources for file in ([source] if source.is_file() else source.rglob("*.py"))})
+    return fingerprint({file.relative_to(root).as_posix(): sha256(file) for file in files})
+
+
+def dump_json(value: object) -> str:
+    """JSON with sorted keys, two spaces and a final newline."""
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    with replacing(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON whole or not at all."""
+    write_text(path, dump_json(value))
+
+
+def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
+    """Read JSON; raises KitError naming a file that is absent or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise KitError(f"{path} is missing; `dvc repro` makes it.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise KitError(f"{path} is damaged ({error}). Delete it and run `dvc repro` again.") from None
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to that takes the place of `path` once the block ends well."""
+    _make_folder(path.parent)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """An empty folder to fill that takes the place of `path` once the block ends well."""
+    _make_folder(path.parent)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".unfinished", dir=path.parent))
+    unfinished.chmod(0o755)
+    try:
+        yield unfinished
+        if path.exists():
+            shutil.rmtree(path)
+        unfinished.rename(path)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def keep_only(folder: Path, names: set[str]) -> None:
+    """Remove what is in `folder` under another name, leftovers of killed runs included."""
+    if not folder.is_dir():
+        return
+    for entry in folder.iterdir():
+        if entry.name not in names:
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(13, "Permission denied")
+    except OSError as error:
+        raise KitError(f"Cannot write to {folder}: {error.strerror or error}. Make it writable, or run elsewhere.") from None

@@ -1,0 +1,51 @@
+"""Where everything lies in a project: the one place that knows the folders' names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from embrepro.config import Model
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths under a project's root."""
+
+    root: Path = Path()
+
+    @property
+    def tasks(self) -> Path:
+        """Frozen tasks, one folder each."""
+        return self.root / "data" / "tasks"
+
+    @property
+    def models(self) -> Path:
+        """Model snapshots, one folder each."""
+        return self.root / "data" / "models"
+
+    @property
+    def download_record(self) -> Path:
+        """What became of every requested task in the download stage."""
+        return self.root / "data" / "download.json"
+
+    def embeddings(self, key: str) -> Path:
+        """A model's embeddings, one file a task, and the record of the encode stage."""
+        return self.root / "embeddings" / key
+
+    def encode_record(self, key: str) -> Path:
+        """What became of every frozen task in a model's encode stage."""
+        return self.embeddings(key) / "record.json"
+
+    def results(self, model: Model) -> Path:
+        """A model's results in mteb's layout."""
+        return self.root / "results" / model.result_folder
+
+    def evaluate_record(self, key: str) -> Path:
+        """What became of every requested task for a model."""
+        return self.root / "reports" / "status" / f"{key}.json"
+
+    @property
+    def reports(self) -> Path:
+        """Metrics, plots and pages."""
+        return self.root / "reports"

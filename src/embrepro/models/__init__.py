@@ -1,0 +1,105 @@
+"""One adapter for each model family; all of them give mteb an encoder and say what the model is.
+
+A family is a module with `load(folder, model, device) -> SentenceTransformer`; `FAMILIES` is where it is entered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from embrepro.config import Device, Model
+from embrepro.errors import ConfigError, SourceError
+from embrepro.models import dense, static
+
+if TYPE_CHECKING:
+    from mteb.models.model_meta import ModelMeta
+    from sentence_transformers import SentenceTransformer
+
+FAMILIES: dict[str, Callable[[Path, Model, str], SentenceTransformer]] = {
+    "dense": dense.load,
+    "static": static.load,
+}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a loaded model is."""
+
+    dimensions: int
+    parameters: int
+    max_seq_length: int | None
+    dtype: str
+    normalised: bool
+    similarity: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def load(folder: Path, model: Model, device: Device) -> SentenceTransformer:
+    """Load a model from its snapshot folder, never by name.
+
+    Raises:
+        ConfigError: CUDA is asked for and not there.
+        SourceError: the folder does not hold a model of this family.
+    """
+    expect_device(device)
+    try:
+        loaded = FAMILIES[model.family](folder, model, device.name)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SourceError(f"{folder} does not load as a {model.family} model: {type(error).__name__}: {error}") from error
+    if model.dtype:
+        import torch
+
+        loaded = loaded.to(getattr(torch, model.dtype))
+    if model.max_seq_length:
+        loaded.max_seq_length = model.max_seq_length
+    return loaded.eval()
+
+
+def expect_device(device: Device) -> None:
+    """Raise ConfigError where CUDA is asked for and there is no GPU that PyTorch can use."""
+    if device.name == "cpu":
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        built = f"PyTorch {torch.__version__}, built {'for CUDA ' + torch.version.cuda if torch.version.cuda else 'without CUDA'}"
+        raise ConfigError(f"device=cuda, but there is no GPU to use ({built}). Use device=cpu, or run where `nvidia-smi` lists one.")
+
+
+def facts(loaded: SentenceTransformer) -> Facts:
+    """Dimensions, size, limits and similarity of a loaded model."""
+    from sentence_transformers.models import Normalize
+
+    limit = loaded.max_seq_length
+    return Facts(
+        dimensions=int(loaded.get_embedding_dimension() or 0),
+        parameters=sum(parameter.numel() for parameter in loaded.parameters()),
+        max_seq_length=int(limit) if limit is not None and limit < 10**9 else None,
+        dtype=str(next(loaded.parameters()).dtype).removeprefix("torch."),
+        normalised=any(isinstance(module, Normalize) for module in loaded),
+        similarity=str(loaded.similarity_fn_name),
+    )
+
+
+def meta(model: Model, revision: str, known: Facts) -> ModelMeta:
+    """The model as mteb's results name it."""
+    from mteb.models.model_meta import ModelMeta, ScoringFunction
+
+    similarity = {"cosine": ScoringFunction.COSINE, "dot": ScoringFunction.DOT_PRODUCT}.get(known.similarity)
+    values = {
+        "name": model.full_name,
+        "revision": revision,
+        "embed_dim": known.dimensions,
+        "n_parameters": known.parameters,
+        "max_tokens": known.max_seq_length,
+        "similarity_fn_name": similarity,
+        "open_weights": True,
+        "framework": ["Sentence Transformers", "PyTorch"],
+    }
+    return ModelMeta.create_empty(overwrites=values)

@@ -1,0 +1,1 @@
+"""Where pinned bytes come from: a mirror folder, a Python package, the hub, a local folder, a distillation."""

@@ -1,0 +1,129 @@
+"""A model's files and manifest under `data/models/<key>`, fetched, copied or distilled once and checked at every use."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from embrepro.config import Model, Weights
+from embrepro.errors import KitError, SourceError
+from embrepro.files import fingerprint, read_json, replacing_folder, sha256, source_hash, write_json
+from embrepro.sources import snapshots
+
+SNAPSHOT = "snapshot"
+
+
+class ModelManifest(BaseModel):
+    """Where a model came from and what it consists of."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    revision: str
+    source: str
+    spec_hash: str
+    content_hash: str
+    files: dict[str, str]
+    bytes: int
+    distilled_from: str | None = None
+
+
+def fetch(model: Model, folder: Path, mirror: Path | None) -> tuple[ModelManifest, bool]:
+    """Put a model's files under `folder`; returns its manifest and whether it was there already.
+
+    Raises:
+        SourceError: no source has it, or its files are damaged.
+    """
+    spec_hash = _spec_hash(model)
+    if (kept := _kept(folder, spec_hash)) is not None:
+        return kept, True
+    with replacing_folder(folder) as unfinished:
+        snapshot = unfinished / SNAPSHOT
+        source = _fill(model, snapshot, mirror)
+        files = {path.relative_to(snapshot).as_posix(): sha256(path) for path in snapshots.model_files(snapshot)}
+        content_hash = snapshots.content_hash(files)
+        manifest = ModelManifest(
+            name=model.full_name,
+            revision=model.weights.revision if model.weights else content_hash[:40],
+            source=source,
+            spec_hash=spec_hash,
+            content_hash=content_hash,
+            files=files,
+            bytes=sum(path.stat().st_size for path in snapshots.model_files(snapshot) if not _is_documentation(path)),
+            distilled_from=f"{model.distill.teacher.repository}@{model.distill.teacher.revision}" if model.distill else None,
+        )
+        write_json(unfinished / "manifest.json", manifest.model_dump())
+    return manifest, False
+
+
+def read(folder: Path) -> tuple[ModelManifest, Path]:
+    """A fetched model's manifest and snapshot folder, every file compared with its SHA-256.
+
+    Raises:
+        SourceError: a file is missing or damaged.
+    """
+    manifest = ModelManifest.model_validate(read_json(folder / "manifest.json"))
+    for name, expected in manifest.files.items():
+        path = folder / SNAPSHOT / name
+        if not path.is_file() or sha256(path) != expected:
+            state = "is not the file that was fetched" if path.is_file() else "is missing"
+            raise SourceError(f"{path} {state}. Run: dvc repro --force --single-item download")
+    return manifest, folder / SNAPSHOT
+
+
+def _spec_hash(model: Model) -> str:
+    """What decides a model's files: its source in the configuration and, for a distillation, the code and the packages."""
+    spec: list[object] = [model.model_dump(include={"weights", "distill"})]
+    if model.folder:
+        root = Path(model.folder).expanduser()
+        spec.append({path.relative_to(root).as_posix(): sha256(path) for path in snapshots.model_files(root)})
+    if model.distill:
+        from importlib.metadata import version
+
+        spec.append({package: version(package) for package in ("model2vec", "torch", "transformers", "numpy", "scikit-learn")})
+        spec.append(source_hash("models/static.py"))
+    return fingerprint(spec)
+
+
+def _kept(folder: Path, spec_hash: str) -> ModelManifest | None:
+    try:
+        manifest, _ = read(folder)
+    except (KitError, ValidationError):
+        return None
+    return manifest if manifest.spec_hash == spec_hash else None
+
+
+def _fill(model: Model, target: Path, mirror: Path | None) -> str:
+    if model.distill:
+        from embrepro.models.static import distil
+
+        teacher = snapshots.model(model.distill.teacher, mirror)
+        with tempfile.TemporaryDirectory(prefix="embrepro-") as scratch:
+            _copy(teacher.folder, Path(scratch) / "teacher")
+            distil(Path(scratch) / "teacher", model.distill, target)
+        return f"distilled; teacher from {teacher.source}"
+    if model.folder:
+        folder = Path(model.folder).expanduser()
+        if not folder.is_dir():
+            raise SourceError(f"The folder of model {model.full_name}, {folder}, does not exist.")
+        snapshots.check_model(folder, {})
+        _copy(folder, target)
+        return "folder"
+    weights: Weights = model.weights  # type: ignore[assignment] - the configuration holds exactly one source
+    snapshot = snapshots.model(weights, mirror)
+    _copy(snapshot.folder, target)
+    return snapshot.source
+
+
+def _copy(source: Path, target: Path) -> None:
+    for path in snapshots.model_files(source):
+        copy = target / path.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+
+
+def _is_documentation(path: Path) -> bool:
+    return snapshots.is_documentation(path.name)

@@ -1,0 +1,158 @@
+"""Encode: a model's embeddings of every frozen task's distinct texts. The only stage that needs a model, or a GPU."""
+
+from __future__ import annotations
+
+import os
+import time
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+import embrepro.models
+from embrepro import console
+from embrepro.config import Config, Device, Model
+from embrepro.embeddings import store
+from embrepro.files import fingerprint, keep_only, source_hash
+from embrepro.layout import Layout
+from embrepro.sources import models as model_sources
+from embrepro.stages.records import Outcome, Record, reason
+from embrepro.tasks import frozen, registry, requests
+from embrepro.tasks.registry import Request
+
+if TYPE_CHECKING:
+    from mteb.abstasks.task_metadata import TaskMetadata
+    from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
+
+STAGE = "encode"
+PACKAGES = ("torch", "transformers", "tokenizers", "sentence-transformers", "mteb", "numpy")
+TEXTS_PER_CALL = 2048
+
+
+def run(config: Config, layout: Layout, key: str) -> Record:
+    """Encode what is not encoded yet, drop what is no longer asked for, and record what became of each task.
+
+    Raises:
+        ConfigError: an unknown model, or a device that is not there.
+        SourceError: the model's files are damaged or do not load.
+    """
+    model = config.model(key)
+    manifest, snapshot = model_sources.read(layout.models / key)
+    set_threads(config.device)
+    loaded = embrepro.models.load(snapshot, model, config.device)
+    known = embrepro.models.facts(loaded)
+    encoder = wrap(loaded, model, manifest.revision, known)
+    recipe = _recipe(model, config.device, manifest.content_hash)
+    record = Record(details={**known.as_dict(), "revision": manifest.revision, "content_hash": manifest.content_hash})
+    downloaded = Record.read(layout.download_record)
+    leaves = {leaf.name: leaf for request in registry.resolve(config.tasks) for leaf in request.leaves()}
+    for leaf in leaves.values():
+        if downloaded.tasks[leaf.name].done:
+            record.tasks[leaf.name] = _encode(leaf, layout, key, encoder, recipe, batch_size(model, config.device))
+    files = {store.path_of(layout.embeddings(key), name).name for name, outcome in record.tasks.items() if outcome.done}
+    keep_only(layout.embeddings(key), files | {layout.encode_record(key).name})
+    record.write(layout.encode_record(key))
+    return record
+
+
+def wrap(
+    loaded: object, model: Model, revision: str, known: embrepro.models.Facts
+) -> SentenceTransformerEncoderWrapper:
+    """mteb's own wrapper around a loaded model, named as its results will be; the encoder that `mteb.evaluate` gets."""
+    from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
+
+    encoder = SentenceTransformerEncoderWrapper(loaded, model_prompts=dict(model.prompts) or None)
+    encoder.mteb_model_meta = embrepro.models.meta(model, revision, known)
+    return encoder
+
+
+def encode_distinct(
+    encoder: SentenceTransformerEncoderWrapper, texts: pl.DataFrame, metadata: TaskMetadata, size: int, work: console.Work
+) -> np.ndarray:
+    """Embeddings of a text table, (texts, dimensions) in its order; each prompt kind on its own, longest texts first."""
+    from datasets import Dataset
+    from mteb.types import PromptType
+    from torch.utils.data import DataLoader
+
+    parts: list[tuple[np.ndarray, np.ndarray]] = []
+    for (prompt,), group in texts.with_row_index().group_by("prompt", maintain_order=True):
+        ordered = group.sort(pl.col("text").str.len_bytes(), "text", descending=[True, False])
+        for part in ordered.iter_slices(TEXTS_PER_CALL):
+            loader = DataLoader(Dataset.from_dict({"text": part["text"].to_list()}), batch_size=size)
+            vectors = encoder.encode(
+                loader,
+                task_metadata=metadata,
+                hf_split="",
+                hf_subset="",
+                prompt_type=PromptType(prompt) if prompt else None,
+                batch_size=size,
+                show_progress_bar=False,
+            )
+            parts.append((part["index"].to_numpy(), np.asarray(vectors)))
+            work.advance(len(part))
+    embeddings = np.empty((len(texts), parts[0][1].shape[1]), dtype=parts[0][1].dtype)
+    for rows, vectors in parts:
+        embeddings[rows] = vectors
+    return embeddings
+
+
+def set_threads(device: Device) -> None:
+    """Fix the number of CPU threads and the order of sums, so that the same machine gives the same bytes."""
+    import torch
+
+    torch.set_num_threads(device.threads or os.cpu_count() or 1)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def batch_size(model: Model, device: Device) -> int:
+    """Texts encoded at once."""
+    return device.batch_size or model.batch_size
+
+
+def _encode(
+    leaf: Request,
+    layout: Layout,
+    key: str,
+    encoder: SentenceTransformerEncoderWrapper,
+    recipe: str,
+    size: int,
+) -> Outcome:
+    folder = layout.tasks / leaf.name
+    started = time.monotonic()
+    try:
+        manifest = frozen.read_manifest(folder)
+        listed = requests.read(folder, manifest)
+        path = store.path_of(layout.embeddings(key), leaf.name)
+        embedding_key = fingerprint([recipe, leaf.name, manifest.requests_hash])
+        if store.is_whole(path, embedding_key, len(listed.texts)):
+            console.say(f"encode {key} {leaf.name}: {len(listed.texts)} texts (kept)")
+            return Outcome(stage=STAGE, key=embedding_key)
+        metadata = registry.create(leaf).metadata
+        with console.work(STAGE, f"{key} {leaf.name}", len(listed.texts), "texts") as work:
+            embeddings = encode_distinct(encoder, listed.texts, metadata, size, work)
+        store.write(path, embeddings, embedding_key)
+    except Exception as error:  # one task's failure must not take the others down; it becomes a row with its reason
+        console.complain(f"encode {key} {leaf.name}: {reason(error)}")
+        return Outcome(status=reason(error), stage=STAGE)
+    seconds = time.monotonic() - started
+    rate = len(listed.texts) / max(seconds, 1e-9)
+    asked = f" for {listed.asked} asked" if listed.asked != len(listed.texts) else ""
+    console.say(f"encode {key} {leaf.name}: {len(listed.texts)} texts{asked} in {console.duration(seconds)}, {rate:.0f} texts/s")
+    return Outcome(stage=STAGE, key=embedding_key)
+
+
+def _recipe(model: Model, device: Device, content_hash: str) -> str:
+    """Everything beside the texts that could change an embedding."""
+    return fingerprint(
+        {
+            "content": content_hash,
+            "model": model.model_dump(include={"family", "dtype", "max_seq_length", "prompts"}),
+            "batch_size": batch_size(model, device),
+            "device": device.name,
+            "threads": device.threads,
+            "packages": {name: version(name) for name in PACKAGES},
+            "code": source_hash("models", "embeddings", "stages/encode.py"),
+        }
+    )
+

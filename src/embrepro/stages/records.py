@@ -1,0 +1,62 @@
+"""What became of every task in a stage: done, or the reason in words. Stages hand these on, so no task is ever lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from embrepro.files import read_json, write_json
+
+DONE = "done"
+
+
+class Outcome(BaseModel):
+    """One task in one stage."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    status: str = DONE
+    stage: str
+    key: str | None = None
+    files: dict[str, str] = {}
+    details: dict[str, Any] = {}
+
+    @property
+    def done(self) -> bool:
+        """Whether the stage did its work on the task."""
+        return self.status == DONE
+
+
+class Record(BaseModel):
+    """Every task of a stage, by name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tasks: dict[str, Outcome] = {}
+    details: dict[str, Any] = {}
+
+    @classmethod
+    def read(cls, path: Path) -> Record:
+        """Read a record; raises KitError where it is absent or damaged."""
+        return cls.model_validate(read_json(path))
+
+    @classmethod
+    def read_if_there(cls, path: Path) -> Record:
+        """Read a record of an earlier run, or an empty one."""
+        return cls.read(path) if path.is_file() else cls()
+
+    def write(self, path: Path) -> None:
+        """Write the record whole or not at all."""
+        write_json(path, self.model_dump())
+
+
+def reason(error: BaseException) -> str:
+    """An error as the one line that stands in a record and a report."""
+    from embrepro.errors import KitError
+
+    text = " ".join(str(error).split())
+    if isinstance(error, KitError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

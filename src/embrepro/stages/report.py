@@ -1,0 +1,66 @@
+"""Report: the summary as `report.md` and `report.html`, and the last word on whether every requested task has a score."""
+
+from __future__ import annotations
+
+from embrepro import console
+from embrepro.analysis.speed import SpeedReport
+from embrepro.analysis.summary import Summary
+from embrepro.config import Config
+from embrepro.errors import KitError
+from embrepro.files import read_json, write_text
+from embrepro.layout import Layout
+from embrepro.reporting import html, markdown, provenance
+from embrepro.stages.records import Record
+
+
+def run(config: Config, layout: Layout) -> None:
+    """Write both pages."""
+    summary = Summary.model_validate(read_json(layout.reports / "summary.json"))
+    speed_file = layout.reports / "speed.json"
+    speed = SpeedReport.model_validate(read_json(speed_file)) if speed_file.is_file() else None
+    found = provenance.collect(layout.root, device=config.device.name, threads=config.device.threads)
+    write_text(layout.reports / "report.md", markdown.render(summary, found, speed))
+    write_text(layout.reports / "report.html", html.render(summary, found, speed))
+    console.say(f"report: {layout.reports / 'report.html'}")
+
+
+def check(config: Config, layout: Layout) -> None:
+    """Fail where a requested task has no score, naming each with its reason, unless `tasks.allow_missing` says otherwise.
+
+    Lost tasks are dropped from the records of the stages that lost them, so that the next `dvc repro` tries those again;
+    what was finished stays and is not done again.
+
+    Raises:
+        KitError: a requested task has no score.
+    """
+    lost: list[str] = []
+    for key in config.models:
+        for name, outcome in Record.read(layout.evaluate_record(key)).tasks.items():
+            if outcome.done:
+                continue
+            lost.append(f"  {key}, {name}: {outcome.status}")
+            if not config.tasks.allow_missing:
+                _forget(layout, outcome.stage, key, name)
+    if not lost:
+        console.say("check: every requested task has a score")
+        return
+    listing = "\n".join(lost)
+    if config.tasks.allow_missing:
+        console.say(f"check: {len(lost)} without a score, allowed by tasks.allow_missing:\n{listing}")
+        return
+    raise KitError(
+        f"{len(lost)} without a score (the report has all others: {layout.reports / 'report.html'}):\n{listing}\n"
+        "`dvc repro` tries these again and redoes nothing else; tasks.allow_missing=true lets a run end well without them."
+    )
+
+
+def _forget(layout: Layout, stage: str, key: str, task: str) -> None:
+    """Drop a lost task from the record of the stage that lost it; DVC then sees the record changed and runs the stage."""
+    path = {
+        "download": layout.download_record,
+        "encode": layout.encode_record(key),
+        "evaluate": layout.evaluate_record(key),
+    }[stage]
+    record = Record.read(path)
+    if record.tasks.pop(task, None) is not None:
+        record.write(path)

@@ -1,0 +1,159 @@
+"""From what is asked for to tasks: names, a benchmark, languages and subsets, resolved and checked before any work.
+
+Requested tasks and resolved tasks are the same set: a name that mteb does not know, a language no subset has, or a
+filter that would leave a task empty is an error here, never a shorter list.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from embrepro.config import Tasks, suggest
+from embrepro.errors import ConfigError
+from embrepro.tasks import suite
+
+if TYPE_CHECKING:
+    from mteb import AbsTask
+
+
+@dataclass(frozen=True)
+class Request:
+    """One requested task, with the subsets and splits to score; `parts` are the members of an aggregate task."""
+
+    name: str
+    subsets: tuple[str, ...]
+    splits: tuple[str, ...]
+    parts: tuple[Request, ...] = ()
+
+    def leaves(self) -> tuple[Request, ...]:
+        """The tasks that hold data: the parts of an aggregate, else the task itself."""
+        return self.parts or (self,)
+
+
+def resolve(tasks: Tasks) -> list[Request]:
+    """The requests of a configuration, in its order.
+
+    Raises:
+        ConfigError: an unknown task, benchmark, language or subset, or a filter that leaves a task without data.
+    """
+    languages = [_language(code) for code in tasks.languages] if tasks.languages is not None else None
+    if tasks.languages == []:
+        raise ConfigError("tasks.languages is an empty list, which would leave nothing to score; use null for all languages.")
+    chosen = [_known(name) for name in tasks.names] if tasks.names else _benchmark(str(tasks.benchmark))
+    for name in tasks.subsets:
+        if name not in {task.metadata.name for task in chosen}:
+            requested = [task.metadata.name for task in chosen]
+            raise ConfigError(f"tasks.subsets names {name}, which is not among the requested tasks{suggest(name, requested)}")
+    return [_request(task, languages, tasks.subsets.get(task.metadata.name)) for task in chosen]
+
+
+def create(request: Request) -> AbsTask:
+    """A fresh mteb task with the request's subsets and splits; creating it seeds mteb's random generators.
+
+    Raises:
+        ConfigError: there is no such task.
+    """
+    task = _known(request.name)
+    task.hf_subsets = list(request.subsets)
+    return task.filter_eval_splits(list(request.splits))
+
+
+def create_aggregate(request: Request) -> AbsTask:
+    """The mteb task that combines the results of a request's parts."""
+    return _known(request.name)
+
+
+def add(task_class: type[AbsTask]) -> None:
+    """Make a task of one's own known by its name, beside mteb's."""
+    _own_tasks()[task_class.metadata.name] = task_class
+
+
+def is_own(task: AbsTask) -> bool:
+    """Whether a task is the kit's or was added, so that its own code holds its data."""
+    return task.metadata.name in _own_tasks()
+
+
+def _known(name: str) -> AbsTask:
+    import mteb
+
+    own = _own_tasks()
+    if name in own:
+        return own[name]()
+    try:
+        return mteb.get_task(name)
+    except KeyError:
+        known = [task.metadata.name for task in mteb.get_tasks(exclude_superseded=False)]
+        raise ConfigError(f"tasks.names: there is no task '{name}'{suggest(name, [*known, *own])}") from None
+
+
+@functools.cache
+def _own_tasks() -> dict[str, type[AbsTask]]:
+    return dict(suite.TASKS)
+
+
+def _benchmark(name: str) -> list[AbsTask]:
+    import mteb
+
+    known = [benchmark.name for benchmark in mteb.get_benchmarks()]
+    if name not in known:
+        raise ConfigError(f"tasks.benchmark: mteb has no benchmark '{name}'{suggest(name, known)}")
+    return list(mteb.get_benchmark(name).tasks)
+
+
+def _language(code: str) -> str:
+    from mteb.languages.iso_mappings import ISO_TO_LANGUAGE, ISO_TO_SCRIPT
+
+    language, _, script = code.partition("-")
+    if language not in ISO_TO_LANGUAGE:
+        raise ConfigError(f"tasks.languages: '{code}' is no ISO 639-3 code{_nearest_language(language)}")
+    if script and script not in ISO_TO_SCRIPT:
+        raise ConfigError(f"tasks.languages: '{code}' names no ISO 15924 script{suggest(script, ISO_TO_SCRIPT)}")
+    return code
+
+
+def _nearest_language(word: str) -> str:
+    from mteb.languages.iso_mappings import ISO_TO_LANGUAGE, _get_iso1_to_iso3
+
+    if three := _get_iso1_to_iso3().get(word.casefold()):
+        return f"; did you mean {three}?"
+    for code, language in ISO_TO_LANGUAGE.items():
+        if language.casefold() == word.casefold():
+            return f"; did you mean {code}?"
+    return suggest(word, ISO_TO_LANGUAGE)
+
+
+def _request(task: AbsTask, languages: list[str] | None, subsets: list[str] | None) -> Request:
+    name = task.metadata.name
+    _refuse_other_modalities(task)
+    if task.is_aggregate:
+        if subsets is not None:
+            raise ConfigError(f"tasks.subsets: {name} is an aggregate; name subsets of its parts by asking for those instead.")
+        parts = tuple(_request(part, languages, None) for part in task.metadata.tasks)
+        return Request(name, (), tuple(task.eval_splits), parts)
+    kept = list(task.hf_subsets)
+    if subsets is not None:
+        unknown = [subset for subset in subsets if subset not in task.metadata.hf_subsets]
+        if unknown or not subsets:
+            what = f"no subset '{unknown[0]}'{suggest(unknown[0], task.metadata.hf_subsets)}" if unknown else "an empty list"
+            raise ConfigError(f"tasks.subsets.{name}: {what}")
+        kept = list(subsets)
+    if languages is not None:
+        kept = [subset for subset in kept if _speaks(task, subset, languages)]
+    if not kept:
+        spoken = sorted({code.split("-")[0] for codes in task.metadata.hf_subsets_to_langscripts.values() for code in codes})
+        raise ConfigError(f"{name} has no subset in {', '.join(languages or [])}; its languages: {', '.join(spoken)}")
+    return Request(name, tuple(kept), tuple(task.eval_splits))
+
+
+def _speaks(task: AbsTask, subset: str, languages: list[str]) -> bool:
+    spoken = task.metadata.hf_subsets_to_langscripts[subset]
+    return any(wanted in (code, code.split("-")[0]) for wanted in languages for code in spoken)
+
+
+def _refuse_other_modalities(task: AbsTask) -> None:
+    modalities = list(task.metadata.modalities)
+    if modalities != ["text"]:
+        raise ConfigError(f"{task.metadata.name} needs {' and '.join(modalities)}; text embeddings can only be scored on text.")
+

@@ -1,0 +1,212 @@
+"""What a task asks of an encoder: listed once with a stand-in, so that encoding and scoring can be taken apart.
+
+mteb calls `encode` from inside its evaluators. Running its own `evaluate` with an encoder that returns a few random
+dimensions and writes every call down gives the exact requests of any task type, for all models at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from embrepro.errors import TaskError
+from embrepro.files import sha256, write_json
+from embrepro.tasks.frozen import Manifest, read_manifest, thaw, verify
+from embrepro.tasks.registry import Request
+
+if TYPE_CHECKING:
+    from mteb import AbsTask
+    from mteb.types import PromptType
+
+REQUESTS, TEXTS = "requests.parquet", "texts.parquet"
+STAND_IN_DIMENSIONS = 4
+
+
+@dataclass(frozen=True)
+class EncodeRequest:
+    """One call of `encode`: where it comes from and which rows of the task's text table it asks for, in order."""
+
+    split: str
+    subset: str
+    prompt: str
+    rows: np.ndarray
+
+
+@dataclass(frozen=True)
+class RequestList:
+    """All calls of one task, in order, over a table of distinct texts (columns prompt and text)."""
+
+    requests: list[EncodeRequest]
+    texts: pl.DataFrame
+
+    @property
+    def asked(self) -> int:
+        """Texts asked for, repetitions counted."""
+        return sum(len(request.rows) for request in self.requests)
+
+
+class Recorder:
+    """Collects encode calls and numbers distinct (prompt, text) pairs in order of appearance."""
+
+    def __init__(self) -> None:
+        self.requests: list[EncodeRequest] = []
+        self._row_of: dict[tuple[str, str], int] = {}
+
+    def record(self, split: str, subset: str, prompt: str, texts: Sequence[str]) -> None:
+        """Add one call."""
+        rows = [self._row_of.setdefault((prompt, text), len(self._row_of)) for text in texts]
+        self.requests.append(EncodeRequest(split, subset, prompt, np.asarray(rows, dtype=np.uint32)))
+
+    def request_list(self) -> RequestList:
+        """What was collected."""
+        pairs = list(self._row_of)
+        texts = pl.DataFrame(
+            {"prompt": [prompt for prompt, _ in pairs], "text": [text for _, text in pairs]},
+            schema={"prompt": pl.String, "text": pl.String},
+        )
+        return RequestList(self.requests, texts)
+
+
+def prompt_kind(prompt_type: PromptType | None) -> str:
+    """`query`, `document`, or the empty string where a task makes no such difference."""
+    return prompt_type.value if prompt_type is not None else ""
+
+
+def texts_of(inputs: Any) -> list[str]:  # noqa: ANN401 - mteb hands a DataLoader over a datasets.Dataset
+    """The texts of a call in order, read from the table under mteb's loader instead of through its batches."""
+    return list(inputs.dataset["text"][:])
+
+
+def write(request: Request, folder: Path) -> Manifest:
+    """List a frozen task's requests and write them beside its data; returns the manifest with their hashes.
+
+    Raises:
+        TaskError: the task asks for nothing.
+    """
+    listed = _list(thaw(request, folder))
+    if not listed.requests:
+        raise TaskError("the task asks for no embeddings, so there is nothing to score")
+    rows = {
+        "split": [call.split for call in listed.requests],
+        "subset": [call.subset for call in listed.requests],
+        "prompt": [call.prompt for call in listed.requests],
+        "rows": [call.rows.tolist() for call in listed.requests],
+    }
+    table = pl.DataFrame(rows, schema_overrides={"rows": pl.List(pl.UInt32)})
+    table.write_parquet(folder / REQUESTS)
+    listed.texts.write_parquet(folder / TEXTS)
+    hashes = {name: sha256(folder / name) for name in (REQUESTS, TEXTS)}
+    manifest = read_manifest(folder).model_copy(update={"requests": hashes})
+    write_json(folder / "manifest.json", manifest.model_dump())
+    return manifest
+
+
+def read(folder: Path, manifest: Manifest) -> RequestList:
+    """Read a task's request list; raises TaskError where a file is not the one that was written."""
+    verify(folder, manifest.requests)
+    table = pl.read_parquet(folder / REQUESTS)
+    requests = [
+        EncodeRequest(split, subset, prompt, np.asarray(rows, dtype=np.uint32))
+        for split, subset, prompt, rows in table.iter_rows()
+    ]
+    return RequestList(requests, pl.read_parquet(folder / TEXTS))
+
+
+def _list(task: AbsTask) -> RequestList:
+    import mteb
+    from mteb.models.abs_encoder import AbsEncoder
+    from mteb.models.model_meta import ModelMeta, ScoringFunction
+
+    recorder = Recorder()
+
+    class StandIn(AbsEncoder):
+        def __init__(self) -> None:
+            overwrites = {"name": "embrepro/stand-in", "revision": "1", "similarity_fn_name": ScoringFunction.COSINE}
+            self.mteb_model_meta = ModelMeta.create_empty(overwrites=overwrites)
+            self.generator = np.random.default_rng(0)
+
+        def encode(
+            self,
+            inputs: Any,  # noqa: ANN401
+            *,
+            task_metadata: Any,  # noqa: ANN401
+            hf_split: str,
+            hf_subset: str,
+            prompt_type: PromptType | None = None,
+            **kwargs: object,
+        ) -> np.ndarray:
+            texts = texts_of(inputs)
+            recorder.record(hf_split, hf_subset, prompt_kind(prompt_type), texts)
+            return self.generator.standard_normal((len(texts), STAND_IN_DIMENSIONS), dtype=np.float32)
+
+    with _cheap(task):
+        mteb.evaluate(StandIn(), task, cache=None, co2_tracker=False, show_progress_bar=False)
+    return recorder.request_list()
+
+
+@contextmanager
+def _cheap(task: AbsTask) -> Iterator[None]:
+    """Spare the work that no request depends on: classifiers, clusters, and ranks of a thousand documents a query."""
+    from mteb.abstasks import AbsTaskClassification, AbsTaskRetrieval, clustering
+    from sklearn.dummy import DummyClassifier
+
+    quicken(task)
+    if isinstance(task, AbsTaskClassification):
+        task.evaluator_model = DummyClassifier()
+    if isinstance(task, AbsTaskRetrieval) and task.metadata.type == "Retrieval":
+        task._top_k = 1
+    real = clustering.MiniBatchKMeans
+    clustering.MiniBatchKMeans = _OneCluster
+    try:
+        yield
+    finally:
+        clustering.MiniBatchKMeans = real
+
+
+class _OneCluster:
+    def __init__(self, **settings: object) -> None:
+        pass
+
+    def fit_predict(self, embeddings: np.ndarray) -> np.ndarray:
+        return np.zeros(len(embeddings), dtype=np.int32)
+
+
+def quicken(task: AbsTask) -> None:
+    """Spare mteb's slow way to the same result: it reads labels one by one from a lazy column, for every metric again."""
+    from mteb.abstasks import AbsTaskClassification, AbsTaskMultilabelClassification
+
+    if not isinstance(task, AbsTaskClassification):
+        return
+    column = task.label_column_name
+    sample, experiment = task._undersample_data, task._run_experiment
+    task._undersample_data = lambda dataset, *rest: sample(_Labels(dataset, column), *rest)
+    task._run_experiment = lambda train, test, *rest, **named: experiment(
+        _Labels(train, column), _Labels(test, column), *rest, **named
+    )
+    if isinstance(task, AbsTaskMultilabelClassification):
+        choose = task._undersample_data_indices
+        task._undersample_data_indices = lambda labels, *rest: choose(list(labels[:]), *rest)
+
+
+class _Labels:
+    """A data set whose label column is a list; everything else is the data set's."""
+
+    def __init__(self, dataset: Any, column: str) -> None:  # noqa: ANN401
+        self._dataset = dataset
+        self._column = column
+        self._labels = list(dataset[column][:])
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, key: Any) -> Any:  # noqa: ANN401
+        return self._labels if key == self._column else self._dataset[key]
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        return getattr(self._dataset, name)
