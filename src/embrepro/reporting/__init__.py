@@ -1,1 +1,1 @@
-"""Pages that show what a run found: the same tables as Markdown for a pull request and as one self-contained HTML file."""
+"""Pages that show what a run found: one set of tables, as Markdown and as one self-contained HTML file."""

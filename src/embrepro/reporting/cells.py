@@ -11,7 +11,7 @@ from embrepro.analysis.summary import Interval, Summary
 
 Tone = Literal["", "good", "bad", "even", "missing"]
 OUTCOME_TONES: dict[str, Tone] = {"better": "good", "worse": "bad", "not distinguishable": "even"}
-DASH = "–"
+DASH = "\u2013"
 
 
 @dataclass(frozen=True)
@@ -28,20 +28,21 @@ class Value:
 
 @dataclass(frozen=True)
 class Column:
-    """The head of a column; `note` is a second, smaller line."""
+    """The head of a column; `note` is a second, smaller line, `aside` puts it last in a card on a phone."""
 
     title: str
     note: str = ""
     numeric: bool = False
     wide: bool = False
+    aside: bool = False
 
 
 @dataclass(frozen=True)
 class Table:
     """Rows under named columns; the first column names the row.
 
-    `restack`: on a phone each row becomes a card. `collapsed`: folded away until asked for. `plain`: the order of the
-    rows is their meaning, so they neither sort nor filter.
+    `restack`: on a phone each row becomes a card. `collapsed`: folded away until asked for. `plain`: the
+    order of the rows is their meaning, so they neither sort nor filter.
     """
 
     id: str
@@ -72,12 +73,14 @@ def score(value: float) -> str:
 def signed(value: float) -> str:
     """A difference of 0-1 scores in points of 100, with its sign."""
     text = f"{100 * value:+.2f}"
-    return "0.00" if float(text) == 0 else text.replace("-", "−")
+    return "0.00" if float(text) == 0 else text.replace("-", "\u2212")
 
 
 def score_interval(interval: Interval | None) -> str:
     """An interval of scores in points of 100."""
-    return "" if interval is None else f"[{score(interval.low)}, {score(interval.high)}]".replace("-", "−")
+    return (
+        "" if interval is None else f"[{score(interval.low)}, {score(interval.high)}]".replace("-", "\u2212")
+    )
 
 
 def signed_interval(interval: Interval | None) -> str:
@@ -91,13 +94,15 @@ def quantity(value: float) -> str:
         return "0"
     if abs(value) >= 100:
         return f"{value:,.0f}"
-    return f"{value:.3g}" if abs(value) >= 0.001 else f"{value:.1e}"
+    return f"{value:#.3g}" if abs(value) >= 0.001 else f"{value:.1e}"
 
 
 def measure(value: Measure, unit: str = "") -> Value:
     """A median with the interval of the median."""
     return Value(
-        f"{quantity(value.median)}{unit}", note=f"[{quantity(value.low)}, {quantity(value.high)}]", sort=value.median
+        f"{quantity(value.median)}{unit}",
+        note=f"[{quantity(value.low)}, {quantity(value.high)}]",
+        sort=value.median,
     )
 
 

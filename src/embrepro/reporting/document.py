@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from embrepro.analysis.speed import SpeedReport
 from embrepro.analysis.summary import Summary
-from embrepro.reporting import charts, machine_tables, tables
+from embrepro.reporting import charts, machine_tables, speed_charts, tables
 from embrepro.reporting.cells import Table, Tone, missing_tasks, model_keys, quantity, score, signed
-from embrepro.reporting.charts import Figure
+from embrepro.reporting.drawing import Figure
 from embrepro.reporting.origins import Origin, Origins
 from embrepro.reporting.provenance import Provenance
 
@@ -38,7 +38,7 @@ class Missing:
 class Section:
     """A part of the report; where its data is absent, `absent` says why in one line.
 
-    Figures come in groups that stand side by side; `short` is the name in the navigation where the title is long.
+    Figures come in groups that stand side by side; `short` is the name in the navigation.
     """
 
     id: str
@@ -79,7 +79,7 @@ def build(summary: Summary, provenance: Provenance, speed: SpeedReport | None) -
         _speed(summary, speed, origins),
         _similarities(summary),
         _models(summary),
-        _provenance(summary, provenance),
+        _provenance(summary, provenance, origins),
     ]
     return Document(
         title=_title(summary),
@@ -99,7 +99,10 @@ def _title(summary: Summary) -> str:
 
 
 def _subtitle(summary: Summary) -> str:
-    described = [f"{card.name} ({card.role}, {card.family})" for card in map(summary.models.__getitem__, model_keys(summary))]
+    described = [
+        f"{card.name} ({card.role}, {card.family})"
+        for card in map(summary.models.__getitem__, model_keys(summary))
+    ]
     return f"{'; '.join(described)}. {len(summary.tasks)} tasks requested."
 
 
@@ -130,10 +133,13 @@ def _verdict(summary: Summary) -> str:
     counts = _outcomes(summary)
     compared = sum(counts.values())
     if not compared:
-        return f"No task could be compared: {_scored(summary)} of {len(summary.tasks)} requested tasks scored."
+        return (
+            f"No task could be compared: {_scored(summary)} of {len(summary.tasks)} requested tasks scored."
+        )
     first = (
-        f"{summary.candidate} is better than {summary.baseline} on {counts['better']}, worse on {counts['worse']}"
-        f" and not distinguishable on {counts['not distinguishable']} of {compared} compared tasks."
+        f"{summary.candidate} is better than {summary.baseline} on {counts['better']},"
+        f" worse on {counts['worse']} and not distinguishable on {counts['not distinguishable']}"
+        f" of {compared} compared tasks."
     )
     return f"{first} {_mean_sentence(summary)}"
 
@@ -143,7 +149,8 @@ def _mean_sentence(summary: Summary) -> str:
     if before is None or after is None:
         lost = len(summary.tasks) - _scored(summary)
         return f"No mean is given, because {lost} of {len(summary.tasks)} requested tasks are missing."
-    return f"Its mean over tasks is {score(after)} against {score(before)}, a difference of {signed(after - before)}."
+    means = f"{score(after)} against {score(before)}"
+    return f"Its mean over tasks is {means}, a difference of {signed(after - before)}."
 
 
 def _mean(summary: Summary, model: str) -> float | None:
@@ -152,14 +159,24 @@ def _mean(summary: Summary, model: str) -> float | None:
 
 
 def _tiles(summary: Summary, speed: SpeedReport | None, origins: Origins) -> list[Tile]:
-    tiles = [_mean_tile(summary, key, origins) for key in dict.fromkeys([summary.baseline, summary.candidate])]
+    tiles = [
+        _mean_tile(summary, key, origins) for key in dict.fromkeys([summary.baseline, summary.candidate])
+    ]
     scored, asked = _scored(summary), len(summary.tasks)
     if tables.compares(summary):
         counts = _outcomes(summary)
         tiles.append(
-            Tile("Better / worse", f"{counts['better']} / {counts['worse']}", f"{counts['not distinguishable']} not distinguishable")
+            Tile(
+                "Better / worse",
+                f"{counts['better']} / {counts['worse']}",
+                f"{counts['not distinguishable']} not distinguishable",
+            )
         )
-    tiles.append(Tile("Tasks scored", f"{scored} of {asked}", "by every model", tone="missing" if scored < asked else ""))
+    tiles.append(
+        Tile(
+            "Tasks scored", f"{scored} of {asked}", "by every model", tone="missing" if scored < asked else ""
+        )
+    )
     return tiles + (_speed_tiles(summary, speed, origins) if speed else [])
 
 
@@ -177,11 +194,18 @@ def _speed_tiles(summary: Summary, speed: SpeedReport, origins: Origins) -> list
     ratio = speed.throughput_ratio.get(summary.candidate)
     if ratio and tables.compares(summary):
         note = f"[{quantity(ratio.low)}, {quantity(ratio.high)}] texts per second"
-        found.append(Tile("Speed ratio", f"{quantity(ratio.median)}×", note, origin=origins.of_speed(summary.candidate)))
+        found.append(
+            Tile(
+                "Speed ratio",
+                f"{quantity(ratio.median)}\u00d7",
+                note,
+                origin=origins.of_speed(summary.candidate),
+            )
+        )
     before, after = speed.models.get(summary.baseline), speed.models.get(summary.candidate)
     if before and after and tables.compares(summary):
         note = f"{quantity(after.size_mb)} MB against {quantity(before.size_mb)} MB"
-        ratio_text = f"{quantity(after.size_mb / before.size_mb)}×" if before.size_mb else "–"
+        ratio_text = f"{quantity(after.size_mb / before.size_mb)}\u00d7" if before.size_mb else "\u2013"
         found.append(Tile("Size ratio", ratio_text, note, origin=origins.of_speed(summary.candidate)))
     return found
 
@@ -190,26 +214,40 @@ def _comparison(summary: Summary, origins: Origins) -> Section:
     compared = any(task.difference for task in summary.tasks)
     figures = [[figure] for figure in (charts.differences(summary),) if figure]
     words = [tables.differences(summary, origins)] if compared else []
-    lead = ["Every number opens its origin: the data, the model and the command behind it."]
-    return Section("comparison", "Comparison", lead, [tables.comparison(summary, origins), *words], figures)
+    return Section(
+        "comparison", "Comparison", tables=[tables.comparison(summary, origins), *words], figures=figures
+    )
 
 
 def _status(summary: Summary) -> Section:
-    return Section("status", "Status of every requested task", tables=[tables.status(summary)], short="Status")
+    return Section(
+        "status", "Status of every requested task", tables=[tables.status(summary)], short="Status"
+    )
 
 
 def _types(summary: Summary, origins: Origins) -> Section:
     figure = charts.types(summary)
-    return Section("types", "By task type", tables=[tables.types(summary, origins)], figures=[[figure]] if figure else [], short="Types")
+    return Section(
+        "types",
+        "By task type",
+        tables=[tables.types(summary, origins)],
+        figures=[[figure]] if figure else [],
+        short="Types",
+    )
 
 
 def _custom(summary: Summary, origins: Origins) -> Section | None:
     if not summary.legacy:
         return None
-    suite = f"Suite version {summary.suite.version}, content {summary.suite.content_hash}. " if summary.suite else ""
+    suite = (
+        f"Suite version {summary.suite.version}, content {summary.suite.content_hash[:12]}. "
+        if summary.suite
+        else ""
+    )
     lead = [
-        f"{suite}The trusted score rewards separating positives from hard negatives. The analysis's definitions mostly"
-        " average the similarity of positives alone, which a model that maps all texts to one direction maximises."
+        f"{suite}The trusted score rewards separating positives from hard negatives. The analysis's"
+        " definitions mostly average the similarity of positives alone, which a model that maps all texts to"
+        " one direction maximises."
     ]
     return Section("custom", "Custom suite", lead, [tables.legacy(summary, origins)])
 
@@ -235,14 +273,19 @@ def _trade(summary: Summary, speed: SpeedReport | None, origins: Origins) -> Sec
         return Section("trade", title, absent="Not shown: no benchmark was run.", short="Trade-off")
     figures = charts.trade(summary, speed)
     lead = [] if figures else ["No chart: the mean score is not computed while requested tasks are missing."]
-    return Section("trade", title, lead, [machine_tables.pareto(summary, speed, origins)], [figures], short="Trade-off")
+    return Section(
+        "trade", title, lead, [machine_tables.pareto(summary, speed, origins)], [figures], short="Trade-off"
+    )
 
 
 def _speed(summary: Summary, speed: SpeedReport | None, origins: Origins) -> Section | None:
     if speed is None:
         return None
-    found = [machine_tables.speed_overview(summary, speed, origins), machine_tables.throughput(summary, speed, origins)]
-    figures = [charts.latency(summary, speed), charts.throughput(summary, speed)]
+    found = [
+        machine_tables.speed_overview(summary, speed, origins),
+        machine_tables.throughput(summary, speed, origins),
+    ]
+    figures = [speed_charts.latency(summary, speed), speed_charts.throughput(summary, speed)]
     return Section("speed", "Speed and latency", machine_tables.ratios(speed), found, figures, short="Speed")
 
 
@@ -253,15 +296,18 @@ def _similarities(summary: Summary) -> Section | None:
     figures = charts.similarities(summary)
     groups = [figures[start : start + 2] for start in range(0, len(figures), 2)]
     found = [machine_tables.similarities(summary)]
-    return Section("similarities", "Similarity of positives and negatives", lead, found, groups, short="Similarity")
+    return Section(
+        "similarities", "Similarity of positives and negatives", lead, found, groups, short="Similarity"
+    )
 
 
 def _models(summary: Summary) -> Section:
     return Section("models", "Model cards", tables=[machine_tables.models(summary)], short="Models")
 
 
-def _provenance(summary: Summary, found: Provenance) -> Section:
-    parts = [machine_tables.provenance(found, summary), tables.data(summary), machine_tables.packages(found, summary)]
+def _provenance(summary: Summary, found: Provenance, origins: Origins) -> Section:
+    parts = [machine_tables.provenance(found, summary), tables.data(summary), tables.files(summary, origins)]
+    parts.append(machine_tables.packages(found, summary))
     if found.commands:
         parts.append(machine_tables.commands(found))
     return Section("provenance", "Provenance", tables=parts)

@@ -20,35 +20,40 @@ from embrepro.reporting.provenance import Provenance
 def render(summary: Summary, provenance: Provenance, speed: SpeedReport | None) -> str:
     """The whole report as one HTML file; the same inputs give the same text.
 
-    Names come from configuration and are escaped. The content security policy lets the page's own script run, by its
-    hash, and nothing be loaded, so that even a name that slipped through could do no harm.
+    Names come from configuration and are escaped. The content security policy lets the page's own script run,
+    by its hash, and nothing be loaded, so that even a name that slipped through could do no harm.
     """
     script = _template("report.js")
     style = _template("report.css").replace("/*light*/", palette.variables(palette.LIGHT))
-    style = style.replace("/*dark*/", palette.variables(palette.DARK)).replace("/*charts*/", palette.chart_rules())
+    style = style.replace("/*dark*/", palette.variables(palette.DARK)).replace(
+        "/*charts*/", palette.chart_rules()
+    )
     data = {
         "summary": summary.model_dump(mode="json"),
         "provenance": provenance.model_dump(mode="json"),
         "speed": speed.model_dump(mode="json") if speed else None,
     }
     environment = Environment(
-        loader=PackageLoader("embrepro.reporting"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        loader=PackageLoader("embrepro.reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
         lstrip_blocks=True,
-    )  # fmt: skip
+    )
     environment.filters["breakable"] = _breakable
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template("report.html.j2").render(
         document=build(summary, provenance, speed),
         provenance=provenance,
         data=data,
-        style=Markup(style),  # noqa: S704 - the kit's own file
-        script=Markup(script),  # noqa: S704 - the kit's own file
+        style=Markup(style),
+        script=Markup(script),
         script_hash=f"sha256-{digest}",
     )
 
 
 def _breakable(text: str) -> Markup:
-    """Escaped text that may break where a long name has its joints, such as between the words of CamelCase."""
+    """Escaped text that may break at the joints of a long name, such as between the words of CamelCase."""
     pieces = re.split(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[/_])(?=\w)", text)
     return Markup("<wbr>").join(pieces)
 

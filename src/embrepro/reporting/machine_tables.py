@@ -15,7 +15,7 @@ _LENGTHS = ("short", "medium", "long")
 
 
 def best_throughput(speed: ModelSpeed, length: str | None = None) -> Throughput | None:
-    """The setting with the most texts per second, of one length class or of the middle one that was measured."""
+    """The setting with the most texts per second, of one length class or else of medium texts."""
     lengths = [length] if length else [name for name in ("medium", "short", "long")]
     for name in lengths:
         settings = [setting for setting in speed.throughput if setting.length == name]
@@ -37,14 +37,16 @@ class Position:
 
 
 def positions(summary: Summary, speed: SpeedReport) -> list[Position]:
-    """Where each measured model stands, and whether no other one is at least as good in everything and better in one."""
+    """Where each measured model stands, and whether none is at least as good in all and better in one."""
     raw = []
     for key in model_keys(summary):
         if key in speed.models:
             measured, means = speed.models[key], summary.means.get(key)
             best = best_throughput(measured)
             texts = best.texts_per_second.median if best else None
-            raw.append((key, means.mean_task if means else None, texts, measured.size_mb, measured.latency.p50))
+            raw.append(
+                (key, means.mean_task if means else None, texts, measured.size_mb, measured.latency.p50)
+            )
     return [Position(*values, on_front=not any(_dominates(other, values) for other in raw)) for values in raw]
 
 
@@ -60,7 +62,7 @@ def pareto(summary: Summary, speed: SpeedReport, origins: Origins) -> Table:
     """Quality, throughput and size side by side."""
     columns = [
         Column("Model"),
-        Column("Mean score", note="over tasks, × 100", numeric=True),
+        Column("Mean score", note="over tasks, \u00d7 100", numeric=True),
         Column("Texts per second", note="medium length, best batch size", numeric=True),
         Column("Size", note="MB", numeric=True),
         Column("Query p50", note="ms", numeric=True),
@@ -73,16 +75,22 @@ def pareto(summary: Summary, speed: SpeedReport, origins: Origins) -> Table:
         rows.append(
             [
                 Value(position.model, note=summary.models[position.model].role),
-                Value(score(position.quality), sort=position.quality) if position.quality is not None
+                Value(score(position.quality), sort=position.quality)
+                if position.quality is not None
                 else Value("not computed", tone="missing"),
-                Value(DASH) if position.texts_per_second is None
-                else Value(quantity(position.texts_per_second), sort=position.texts_per_second, origin=origin),
+                Value(DASH)
+                if position.texts_per_second is None
+                else Value(
+                    quantity(position.texts_per_second), sort=position.texts_per_second, origin=origin
+                ),
                 Value(quantity(position.size_mb), sort=position.size_mb, origin=origin),
                 Value(quantity(position.p50), sort=position.p50, origin=origin),
                 Value(yes_no(position.on_front) if known else "not decided: no mean score"),
             ]
         )
-    return Table("pareto", "Mean score, throughput, size and latency of each model", columns, rows, restack=True)
+    return Table(
+        "pareto", "Mean score, throughput, size and latency of each model", columns, rows, restack=True
+    )
 
 
 def speed_overview(summary: Summary, speed: SpeedReport, origins: Origins) -> Table:
@@ -105,9 +113,13 @@ def speed_overview(summary: Summary, speed: SpeedReport, origins: Origins) -> Ta
         row("Parameters", "millions", [Value(f"{m.parameters / 1e6:.2f}") for m in found]),
         row("Dimensions", "", [Value(f"{m.dimensions}") for m in found]),
     ]
-    columns = [Column("Quantity"), *[Column(key, note=summary.models[key].role, numeric=True) for key in keys]]
+    columns = [
+        Column("Quantity"),
+        *[Column(key, note=summary.models[key].role, numeric=True) for key in keys],
+    ]
     machine = speed.machine
-    caption = f"Speed and size on {machine.processor}, {machine.device}, {machine.threads} threads of {machine.cores} cores"
+    place = f"{machine.processor}, {machine.device}, {machine.threads} threads of {machine.cores} cores"
+    caption = f"Speed and size on {place}"
     return Table("speed", caption, columns, rows, plain=True)
 
 
@@ -117,8 +129,8 @@ def ratios(speed: SpeedReport) -> list[str]:
     for model, ratio in sorted(speed.throughput_ratio.items()):
         if model != speed.baseline:
             found.append(
-                f"{model} encodes {quantity(ratio.median)} [{quantity(ratio.low)}, {quantity(ratio.high)}] times"
-                f" as many texts per second as {speed.baseline}, over all settings, both measured in one run."
+                f"{model} encodes {quantity(ratio.median)} [{quantity(ratio.low)}, {quantity(ratio.high)}]"
+                f" times as many texts per second as {speed.baseline}, over all settings, both in one run."
             )
     for model, ratio in sorted(speed.latency_ratio.items()):
         if model != speed.baseline:
@@ -132,9 +144,7 @@ def ratios(speed: SpeedReport) -> list[str]:
 def throughput(summary: Summary, speed: SpeedReport, origins: Origins) -> Table:
     """Texts and tokens per second for every length and batch size."""
     keys = [key for key in model_keys(summary) if key in speed.models]
-    by_setting = {
-        key: {(s.length, s.batch_size): s for s in speed.models[key].throughput} for key in keys
-    }
+    by_setting = {key: {(s.length, s.batch_size): s for s in speed.models[key].throughput} for key in keys}
     settings = sorted({s for found in by_setting.values() for s in found}, key=_setting_order)
     columns = [Column("Texts"), Column("Batch", numeric=True)]
     for key in keys:
@@ -168,10 +178,14 @@ def _throughput_cells(one: Throughput | None, origin: str) -> list[Value]:
 def similarities(summary: Summary) -> Table:
     """Positives against negatives in figures: medians and the share by which the distributions overlap."""
     columns = [
-        Column("Task"), Column("Model"), Column("Pairs", note="positive / negative", numeric=True),
-        Column("Median similarity", note="positive / negative", numeric=True), Column("Overlap", numeric=True),
-        Column("Positives", note="by similarity"), Column("Negatives", note="by similarity"),
-    ]  # fmt: skip
+        Column("Task"),
+        Column("Model"),
+        Column("Pairs", note="positive / negative", numeric=True),
+        Column("Median similarity", note="positive / negative", numeric=True),
+        Column("Overlap", numeric=True),
+        Column("Positives", note="by similarity"),
+        Column("Negatives", note="by similarity"),
+    ]
     rows = []
     for one in summary.histograms:
         shared = overlap(one)
@@ -183,7 +197,7 @@ def similarities(summary: Summary) -> Table:
                 Value(f"{sum(one.positives):,} / {sum(one.negatives):,}", sort=sum(one.positives)),
                 Value(f"{_median(one.edges, one.positives)} / {_median(one.edges, one.negatives)}"),
                 Value(DASH) if shared is None else Value(f"{100 * shared:.0f} %", sort=shared),
-                Value(_spark(one.positives), note=f"{low:.2f} to {high:.2f}".replace("-", "−")),
+                Value(_spark(one.positives), note=f"{low:.2f} to {high:.2f}".replace("-", "\u2212")),
                 Value(_spark(one.negatives)),
             ]
         )
@@ -206,7 +220,7 @@ def _median(edges: list[float], counts: list[int]) -> str:
     for index, upto in enumerate(accumulate(counts)):
         if 2 * upto >= total:
             share = (total / 2 - before) / counts[index]
-            return f"{edges[index] + share * (edges[index + 1] - edges[index]):.2f}".replace("-", "−")
+            return f"{edges[index] + share * (edges[index + 1] - edges[index]):.2f}".replace("-", "\u2212")
         before = upto
     return DASH
 
@@ -217,7 +231,9 @@ def _spark(counts: list[int], width: int = 16) -> str:
     merged = [sum(counts[start : start + step]) for start in range(0, len(counts), step)]
     top = max(merged, default=0)
     blocks = " ▁▂▃▄▅▆▇█"
-    return "".join(blocks[0 if not count else max(1, round(8 * count / top))] for count in merged).replace(" ", "·")
+    return "".join(blocks[0 if not count else max(1, round(8 * count / top))] for count in merged).replace(
+        " ", "·"
+    )
 
 
 def models(summary: Summary) -> Table:
@@ -260,8 +276,12 @@ def provenance(found: Provenance, summary: Summary) -> Table:
         ("Branch", found.branch, "", True),
         ("Date", found.date, "", False),
         ("SHA-256 of params.yaml", found.config_hash, "", True),
-        ("Custom suite", f"version {summary.suite.version}" if summary.suite else None,
-         summary.suite.content_hash if summary.suite else "", False),
+        (
+            "Custom suite",
+            f"version {summary.suite.version}" if summary.suite else None,
+            summary.suite.content_hash if summary.suite else "",
+            False,
+        ),
         ("Python", found.python, "", False),
         ("Platform", found.platform, "", False),
         ("Processor", found.processor, f"{found.cores} cores", False),
@@ -269,11 +289,19 @@ def provenance(found: Provenance, summary: Summary) -> Table:
         ("Threads", found.threads, "", False),
         ("Container image", found.image or "none: on the host", "", bool(found.image)),
         *[(f"Recipe: {name}", value, "", False) for name, value in sorted(summary.recipe.items())],
-    ]  # fmt: skip
-    rows = [
-        [Value(title), Value(str(value), note=note, code=code)] for title, value, note, code in pairs if value is not None
     ]
-    return Table("provenance", "What produced this report", [Column("Property"), Column("Value", wide=True)], rows, plain=True)
+    rows = [
+        [Value(title), Value(str(value), note=note, code=code)]
+        for title, value, note, code in pairs
+        if value is not None
+    ]
+    return Table(
+        "provenance",
+        "What produced this report",
+        [Column("Property"), Column("Value", wide=True)],
+        rows,
+        plain=True,
+    )
 
 
 def packages(found: Provenance, summary: Summary) -> Table:
@@ -286,4 +314,10 @@ def packages(found: Provenance, summary: Summary) -> Table:
 def commands(found: Provenance) -> Table:
     """The command of every stage."""
     rows = [[Value(name, code=True), Value(command, code=True)] for name, command in found.commands.items()]
-    return Table("commands", "Commands of the stages", [Column("Stage"), Column("Command", wide=True)], rows, collapsed=True)
+    return Table(
+        "commands",
+        "Commands of the stages",
+        [Column("Stage"), Column("Command", wide=True)],
+        rows,
+        collapsed=True,
+    )

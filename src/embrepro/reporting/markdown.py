@@ -8,7 +8,6 @@ from embrepro.analysis.speed import SpeedReport
 from embrepro.analysis.summary import Summary
 from embrepro.reporting.cells import Table, Value
 from embrepro.reporting.document import Document, Section, build
-from embrepro.reporting.origins import Origin
 from embrepro.reporting.provenance import Provenance
 
 
@@ -19,7 +18,6 @@ def render(summary: Summary, provenance: Provenance, speed: SpeedReport | None) 
     blocks += [_banner(document), _tiles(document)]
     for section in document.sections:
         blocks += _section(section)
-    blocks += [_origins(document.origins)]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
@@ -29,10 +27,13 @@ def _banner(document: Document) -> str:
     tasks = len({line.task for line in document.missing})
     lines = [
         "> [!WARNING]",
-        f"> **{tasks} of {document.requested} requested tasks have no score. Nothing below is a result over all of them.**",
+        f"> **{tasks} of {document.requested} requested tasks have no score.**",
+        "> Nothing below is over all of them.",
         ">",
     ]
-    lines += [f"> - {_text(line.task)}, {_text(line.model)}: {_text(line.reason)}" for line in document.missing]
+    lines += [
+        f"> - {_text(line.task)}, {_text(line.model)}: {_text(line.reason)}" for line in document.missing
+    ]
     return "\n".join(lines)
 
 
@@ -54,11 +55,15 @@ def _section(section: Section) -> list[str]:
 
 
 def _table(table: Table) -> list[str]:
-    heads = [_text(f"{column.title} ({column.note})" if column.note else column.title) for column in table.columns]
+    heads = [
+        _text(f"{column.title} ({column.note})" if column.note else column.title) for column in table.columns
+    ]
     rules = ["---:" if column.numeric else "---" for column in table.columns]
     lines = [_line(heads), _line(rules)]
     lines += [_line([_cell(value) for value in row]) for row in table.rows]
-    lines += [_line([f"**{cell}**" if (cell := _cell(value)) else "" for value in row]) for row in table.footer]
+    lines += [
+        _line([f"**{cell}**" if (cell := _cell(value)) else "" for value in row]) for row in table.footer
+    ]
     body = "\n".join(lines)
     if table.collapsed:
         return [f"<details><summary>{_text(table.caption)}</summary>", body, "</details>"]
@@ -76,15 +81,6 @@ def _cell(value: Value) -> str:
     return f"{text} {_text(value.note)}" if value.note.startswith("[") else f"{text} ({_text(value.note)})"
 
 
-def _origins(origins: list[Origin]) -> str:
-    blocks = ["## Where each number comes from"]
-    for origin in origins:
-        lines = [f"- {_text(fact.label)}: {_code(fact.text) if fact.code else _text(fact.text)}" for fact in origin.facts]
-        summary = f"<details><summary>{_text(origin.title)}: {_text(origin.number)}</summary>"
-        blocks.append("\n\n".join([summary, "\n".join(lines), "</details>"]))
-    return "\n\n".join(blocks)
-
-
 def _text(text: str) -> str:
     """Text that Markdown shows as it is: no markup, no HTML, no line break, no cell border."""
     text = " ".join(text.split())
@@ -92,7 +88,7 @@ def _text(text: str) -> str:
     text = re.sub(r"([\\`*\[\]|~])", r"\\\1", text)
     # An underscore between letters is no emphasis, and a number in brackets is no link.
     text = re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)
-    return re.sub(r"\\\[([-+−\d., ]+)\\\]", r"[\1]", text)
+    return re.sub(r"\\\[([-+\u2212\d., ]+)\\\]", r"[\1]", text)
 
 
 def _code(text: str) -> str:

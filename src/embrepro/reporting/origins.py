@@ -1,4 +1,4 @@
-"""Where a number comes from: the data, the model and the command behind each score, for the page to open in one click."""
+"""Where a number comes from: the data, the model and the command behind it, for one click to open."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Origin:
 
 
 class Origins:
-    """Origins by number, numbered in the order they are asked for, so that names never end up in an identifier."""
+    """Origins by number, counted in the order of asking, so that no name ends up in an identifier."""
 
     def __init__(self, summary: Summary, provenance: Provenance) -> None:
         """Start with none; `of_*` add what they describe."""
@@ -70,7 +70,9 @@ class Origins:
     def of_type(self, name: str, model: str, value: float) -> str:
         """The origin of the mean over the tasks of one type."""
         found = [task for task in self._summary.tasks if task.type == name]
-        scores = "; ".join(f"{t.name} {score(c.score)}" for t in found if (c := t.cells[model]).score is not None)
+        scores = "; ".join(
+            f"{t.name} {score(c.score)}" for t in found if (c := t.cells[model]).score is not None
+        )
         facts = [
             Fact("computed as", f"unweighted mean over the {len(found)} requested tasks of type {name}"),
             Fact("from", scores),
@@ -90,11 +92,17 @@ class Origins:
         }
         facts = [
             Fact("in words", difference.sentence),
-            Fact("computed as", f"{after} {scores[after]!r} minus {before} {scores[before]!r}, paired by sample"),
+            Fact(
+                "computed as",
+                f"{after} {scores[after]!r} minus {before} {scores[before]!r}, paired by sample",
+            ),
             *[Fact(label, f"{value:.4g}") for label, value in figures.items() if value is not None],
             *_data_facts(task),
             *self._command_facts("aggregate"),
-            *[self._result_fact(task, self._summary.models[key]) for key in (before, after)],
+            *[
+                Fact("result file", result_file(self._summary.models[key], task), code=True)
+                for key in (before, after)
+            ],
         ]
         title = f"{task.name}, {after} minus {before}"
         return self._add(("difference", task.name), title, f"difference = {difference.estimate!r}", facts)
@@ -102,21 +110,24 @@ class Origins:
     def of_speed(self, model: str) -> str:
         """The origin of everything measured about the speed of `model`."""
         card = self._summary.models.get(model)
-        stage = next((name for name in (f"benchmark@{model}", "benchmark") if name in self._provenance.commands), "")
+        stage = next(
+            (name for name in (f"benchmark@{model}", "benchmark") if name in self._provenance.commands), ""
+        )
         facts = [
             *(_model_facts(card) if card else []),
             *self._command_facts(stage or "benchmark"),
             Fact("file", f"reports/speed.json, models.{model}", code=True),
             Fact("machine", f"{self._provenance.processor}, {self._provenance.cores} cores"),
         ]
-        return self._add(("speed", model), f"Speed, {model}", "measured in turn with the other models, in one run", facts)
+        return self._add(
+            ("speed", model), f"Speed, {model}", "measured in turn with the other models, in one run", facts
+        )
 
     def _score_facts(self, task: TaskRow, card: ModelCard) -> list[Fact]:
-        return [*self._command_facts(f"evaluate@{card.key}"), self._result_fact(task, card)]
-
-    def _result_fact(self, task: TaskRow, card: ModelCard) -> Fact:
-        folder = card.name.replace("/", "__")
-        return Fact("result file", f"results/{folder}/{card.revision}/{task.name}.json", code=True)
+        return [
+            *self._command_facts(f"evaluate@{card.key}"),
+            Fact("result file", result_file(card, task), code=True),
+        ]
 
     def _command_facts(self, stage: str) -> list[Fact]:
         facts = [Fact("command", f"dvc repro {stage}", code=True)]
@@ -131,6 +142,11 @@ class Origins:
 
 
 _MEANS = {"mean_task": "Mean over tasks", "mean_type": "Mean over task types"}
+
+
+def result_file(card: ModelCard, task: TaskRow) -> str:
+    """Where mteb's result of a model on a task lies, in mteb's own layout."""
+    return f"results/{card.name.replace('/', '__')}/{card.revision}/{task.name}.json"
 
 
 def _data_facts(task: TaskRow) -> list[Fact]:

@@ -1,7 +1,7 @@
-"""Colours by meaning, for light and dark; charts carry the light ones, which the page's style sheet maps to the theme's.
+"""Colours by meaning, for light and dark; charts carry the light ones, which the style sheet maps.
 
-Chosen so that no pair that must be told apart differs in hue alone: candidate and baseline differ in saturation and in
-shape, better and worse in lightness and in words.
+Chosen so that no pair that must be told apart differs in hue alone: candidate and baseline differ in
+saturation and in shape, better and worse in lightness and in words.
 """
 
 from __future__ import annotations
@@ -36,9 +36,11 @@ DARK = {
 
 def chart_rules() -> str:
     """Style rules that give every colour of a chart the theme's value."""
-    rules = []
-    for name, colour in LIGHT.items():
-        rules.append(f'.chart [fill="{colour}"]{{fill:var(--{name})}}.chart [stroke="{colour}"]{{stroke:var(--{name})}}')
+    rules = [
+        f'.chart [{use}="{colour}"]{{{use}:var(--{name})}}'
+        for name, colour in LIGHT.items()
+        for use in ("fill", "stroke")
+    ]
     return "\n".join(rules)
 
 

@@ -1,7 +1,7 @@
 """Where and from what a report was made: commit, commands, machine, packages.
 
-Kept apart from the summary, which follows from the inputs alone: everything here may differ between two runs that
-found the same numbers.
+Kept apart from the summary, which follows from the inputs alone: everything here may differ between two runs
+that found the same numbers.
 """
 
 from __future__ import annotations
@@ -46,9 +46,13 @@ class Provenance(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     commit: str | None = Field(default=None, description="null outside a git repository")
-    dirty: bool | None = Field(default=None, description="whether code or configuration differs from the commit")
+    dirty: bool | None = Field(
+        default=None, description="whether code or configuration differs from the commit"
+    )
     branch: str | None = Field(default=None, description="null outside a repository and on a detached head")
-    commands: dict[str, str] = Field(default_factory=dict, description="command by DVC stage, such as evaluate@minilm")
+    commands: dict[str, str] = Field(
+        default_factory=dict, description="command by DVC stage, such as evaluate@minilm"
+    )
     python: str
     platform: str
     processor: str
@@ -93,17 +97,20 @@ def collect(root: Path, *, device: str, threads: int | None) -> Provenance:
 
 def _git(root: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=60
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
 
 
 def _commands(root: Path) -> dict[str, str]:
-    """Commands as DVC ran them (dvc.lock), and those of stages that have not run yet where they need no templating."""
+    """Commands as DVC ran them (dvc.lock), else as dvc.yaml has them where they need no templating."""
     commands = _stage_commands(root / "dvc.yaml")
     return {
-        name: command for name, command in sorted((commands | _stage_commands(root / "dvc.lock")).items())
+        name: command
+        for name, command in sorted((commands | _stage_commands(root / "dvc.lock")).items())
         if "${" not in command
     }
 

@@ -1,4 +1,4 @@
-"""Rows of the tables about scores; Markdown and HTML are made of the same ones, so that they cannot differ."""
+"""Rows of the tables about scores; Markdown and HTML are made of the same, so that they cannot differ."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from embrepro.reporting.cells import (
     signed_interval,
     why_no_mean,
 )
-from embrepro.reporting.origins import Origins
+from embrepro.reporting.origins import Origins, result_file
 
 VERDICT_TONES: dict[str, Tone] = {"reproduced": "good", "refuted": "bad", "not measured": "missing"}
 
@@ -37,14 +37,22 @@ def compares(summary: Summary) -> bool:
 
 def comparison(summary: Summary, origins: Origins) -> Table:
     """The comparison of the analysis: every requested task, both models, the difference, the means."""
-    columns = [Column("Task"), Column("Type"), Column("Metric"), *role_columns(summary)]
+    columns = [
+        Column("Task"),
+        Column("Type", aside=True),
+        Column("Metric", aside=True),
+        *role_columns(summary),
+    ]
     if compares(summary):
-        columns += [Column("Difference", note="95 % interval", numeric=True), Column("Verdict", note="p, effect size")]
+        columns.append(Column("Difference", note="95 % interval", numeric=True))
+        columns.append(Column("Verdict", note="p, effect size", aside=True))
     rows = [_comparison_row(summary, task, origins) for task in summary.tasks]
     footer = [_mean_row(summary, "mean_task", "Average over tasks", origins)]
     if len({task.type for task in summary.tasks}) > 1:
         footer.append(_mean_row(summary, "mean_type", "Average over types", origins))
-    caption = "Main scores × 100 with 95 % intervals; difference is candidate minus baseline, paired by sample"
+    caption = (
+        "Main scores \u00d7 100 with 95 % intervals; difference is candidate minus baseline, paired by sample"
+    )
     return Table("comparison", caption, columns, rows, footer, restack=True)
 
 
@@ -64,7 +72,10 @@ def _score_cell(task: TaskRow, model: str, origins: Origins) -> Value:
     if cell is None or cell.score is None:
         return Value("missing", note=_reason(cell), tone="missing", sort=None)
     return Value(
-        score(cell.score), note=score_interval(cell.interval), sort=cell.score, origin=origins.of_score(task, model)
+        score(cell.score),
+        note=score_interval(cell.interval),
+        sort=cell.score,
+        origin=origins.of_score(task, model),
     )
 
 
@@ -78,12 +89,17 @@ def _difference_cells(task: TaskRow, origins: Origins) -> list[Value]:
         return [Value(DASH), Value(DASH)]
     tone = OUTCOME_TONES[difference.outcome]
     p = difference.p_adjusted if difference.p_adjusted is not None else difference.p_value
-    effect = "" if difference.effect_size is None else f"d = {difference.effect_size:.2f}".replace("-", "−")
+    effect = (
+        "" if difference.effect_size is None else f"d = {difference.effect_size:.2f}".replace("-", "\u2212")
+    )
     note = ", ".join(filter(None, [probability(p), effect]))
     estimate = Value(
-        signed(difference.estimate), note=signed_interval(difference.interval), sort=difference.estimate, tone=tone,
+        signed(difference.estimate),
+        note=signed_interval(difference.interval),
+        sort=difference.estimate,
+        tone=tone,
         origin=origins.of_difference(task, difference),
-    )  # fmt: skip
+    )
     return [estimate, Value(difference.outcome, note=note, tone=tone)]
 
 
@@ -124,7 +140,10 @@ def _status_row(summary: Summary, task: TaskRow) -> list[Value]:
     samples = next((cell.samples for cell in cells if cell and cell.samples is not None), None)
     return [
         task_name(task),
-        *[Value(_reason(cell), tone="good" if cell and cell.score is not None else "missing") for cell in cells],
+        *[
+            Value(_reason(cell), tone="good" if cell and cell.score is not None else "missing")
+            for cell in cells
+        ],
         Value(DASH if samples is None else f"{samples:,}", sort=samples),
         Value(names(task.splits)),
         Value(names(task.subsets)),
@@ -134,12 +153,16 @@ def _status_row(summary: Summary, task: TaskRow) -> list[Value]:
 
 def types(summary: Summary, origins: Origins) -> Table:
     """Means by task type; null where a task of the type is missing."""
-    columns = [Column("Task type"), Column("Tasks", note="scored of requested", numeric=True), *role_columns(summary)]
+    columns = [
+        Column("Task type"),
+        Column("Tasks", note="scored of requested", numeric=True),
+        *role_columns(summary),
+    ]
     if compares(summary):
         columns.append(Column("Difference", numeric=True))
     found = sorted({task.type for task in summary.tasks})
     rows = [_type_row(summary, name, origins) for name in found]
-    return Table("types", "Mean main score × 100 by task type", columns, rows, restack=True)
+    return Table("types", "Mean main score \u00d7 100 by task type", columns, rows, restack=True)
 
 
 def _type_row(summary: Summary, name: str, origins: Origins) -> list[Value]:
@@ -151,7 +174,11 @@ def _type_row(summary: Summary, name: str, origins: Origins) -> list[Value]:
     row = [Value(name), Value(f"{len(tasks) - lost} of {len(tasks)}", sort=len(tasks) - lost)]
     for key in keys:
         value = values[key]
-        words = f"not computed: {len(missing[key])} of {len(tasks)} tasks missing" if missing[key] else "not computed"
+        words = (
+            f"not computed: {len(missing[key])} of {len(tasks)} tasks missing"
+            if missing[key]
+            else "not computed"
+        )
         if value is None:
             row.append(Value(words, tone="missing"))
         else:
@@ -180,8 +207,20 @@ def legacy(summary: Summary, origins: Origins) -> Table:
         known = task is not None and line.model in task.cells and line.model in summary.models
         origin = origins.of_score(task, line.model) if known and task is not None else None
         values = [_optional_score(value, origin) for value in (line.trusted, line.first, line.second)]
-        rows.append([Value(line.category, note=line.task if line.task != line.category else ""), Value(line.model), *values])
-    return Table("legacy", "Custom suite × 100: trusted score and the analysis's two definitions", columns, rows, restack=True)
+        rows.append(
+            [
+                Value(line.category, note=line.task if line.task != line.category else ""),
+                Value(line.model),
+                *values,
+            ]
+        )
+    return Table(
+        "legacy",
+        "Custom suite \u00d7 100: trusted score and the analysis's two definitions",
+        columns,
+        rows,
+        restack=True,
+    )
 
 
 def _optional_score(value: float | None, origin: str | None) -> Value:
@@ -190,11 +229,17 @@ def _optional_score(value: float | None, origin: str | None) -> Value:
 
 def differences(summary: Summary, origins: Origins) -> Table:
     """Each difference as a sentence."""
-    columns = [Column("Task"), Column("Difference", note="95 % interval", numeric=True), Column("In words", wide=True)]
+    columns = [
+        Column("Task"),
+        Column("Difference", note="95 % interval", numeric=True),
+        Column("In words", wide=True),
+    ]
     rows = []
     for task in summary.tasks:
         if task.difference is not None:
-            rows.append([task_name(task), _difference_cells(task, origins)[0], Value(task.difference.sentence)])
+            rows.append(
+                [task_name(task), _difference_cells(task, origins)[0], Value(task.difference.sentence)]
+            )
     rows.sort(key=lambda row: -float(row[1].sort or 0))
     return Table("differences", "Every difference in words", columns, rows, restack=True, collapsed=True)
 
@@ -240,14 +285,49 @@ def recommendations(summary: Summary) -> Table:
         ]
         for line in summary.recommendations
     ]
-    return Table("recommendations", "Winner by use case, decided by rules over measured values", columns, rows, restack=True)
+    return Table(
+        "recommendations",
+        "Winner by use case, decided by rules over measured values",
+        columns,
+        rows,
+        restack=True,
+    )
+
+
+def files(summary: Summary, origins: Origins) -> Table:
+    """Every score in full precision, with the command that computes it and the file that holds it."""
+    columns = [
+        Column("Task"),
+        Column("Model"),
+        Column("Score", numeric=True),
+        Column("Command"),
+        Column("File"),
+    ]
+    rows = []
+    for task in summary.tasks:
+        for key in model_keys(summary):
+            value = cell.score if (cell := task.cells.get(key)) else None
+            if value is not None:
+                number = Value(repr(value), sort=value, origin=origins.of_score(task, key))
+                file = Value(result_file(summary.models[key], task), code=True)
+                rows.append(
+                    [task_name(task), Value(key), number, Value(f"dvc repro evaluate@{key}", code=True), file]
+                )
+    return Table(
+        "files", "Every score, its command and its file", columns, rows, restack=True, collapsed=True
+    )
 
 
 def data(summary: Summary) -> Table:
     """The data behind each task: enough to fetch and check it."""
     columns = [
-        Column("Task"), Column("Data"), Column("Revision"), Column("SHA-256"), Column("Served by"), Column("Licence")
-    ]  # fmt: skip
+        Column("Task"),
+        Column("Data"),
+        Column("Revision"),
+        Column("SHA-256"),
+        Column("Served by"),
+        Column("Licence"),
+    ]
     rows = [
         [
             task_name(task),
