@@ -1,0 +1,381 @@
+"""Claims files and the verdicts that follow from them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from embrepro.analysis.claims import Claim, Verdict, judge, load
+from embrepro.analysis.facts import Facts, collect
+from embrepro.analysis.summary import Cell, Legacy, ModelCard, TaskRow
+from embrepro.errors import ConfigError
+
+CLAIMS = Path(__file__).parents[1] / "conf" / "claims"
+
+# Every statement of the analysis (2025-10-14) by group, and how many of its numbers and readings are claims.
+STATEMENTS = {
+    "task_scores": 6,
+    "average_minilm": 2,
+    "average_qwen25": 2,
+    "differences": 10,
+    "four_failed": 15,
+    "evaluation_time": 3,
+    "speedup": 4,
+    "latency": 4,
+    "size": 6,
+    "custom_overall": 3,
+    "custom_instruction": 2,
+    "custom_semantic": 2,
+    "custom_code": 2,
+    "custom_baseline": 7,
+    "instruction_unique": 2,
+    "full_mteb": 3,
+}
+
+# Every number that the analysis claims, in the order in which its text brings them, in the text's own units.
+NUMBERS = """
+1024 65 80
+80.04 28.95 -51.09 31.59 2.39 -29.21 64.51 8.97 -55.54 58.71 13.44 -45.27
+4.7e-06 5.2e-06 4.5e-06 4.7e-06
+58.71 80 31 64 52
+13.44 68.2 2 9 29 50 500 1000
+3 2 95.3 95.0 86.4
+-45 55 60 8 13 -19 500 1000 50 100 1 50 100
+100 1000 10 10 100 86.4
+-8
+4 8 58
+"""
+
+
+def claim(metric: dict[str, Any], claimed: dict[str, float] | None, **more: Any) -> Claim:  # noqa: ANN401
+    content = {"id": "it", "where": "here", "says": "so", "metric": metric, "claimed": claimed} | more
+    return Claim.model_validate(content)
+
+
+def verdict(
+    metric: dict[str, Any],
+    claimed: dict[str, float] | None,
+    facts: Facts | None = None,
+    **more: Any,  # noqa: ANN401
+) -> Verdict:
+    (found,) = judge([claim(metric, claimed, **more)], facts or Facts())
+    return found
+
+
+SCORE = {"kind": "score", "model": "minilm", "task": "SciFact"}
+RUN = Facts(
+    scores={
+        "minilm": {"SciFact": 0.64508, "SICK-R": 0.7758, "NFCorpus": None},
+        "potion": {"SciFact": 0.30, "SICK-R": 0.70, "NFCorpus": None},
+    },
+    status={
+        model: {"SciFact": "scored", "SICK-R": "scored", "NFCorpus": "not in the mirror"}
+        for model in ("minilm", "potion")
+    },
+    legacy={"potion": {"first": {"overall": 0.7}}},
+    speed={"minilm": {"latency_p50_ms": 8.0}, "potion": {"latency_p50_ms": 0.1}},
+    properties={"minilm": {"size_mb": 91.2}, "potion": {"size_mb": 30.4}},
+    benchmarks={"MTEB(eng, v1)": 56},
+)
+
+
+class TestVerdicts:
+    def test_a_value_within_the_tolerance_is_reproduced(self) -> None:
+        found = verdict(SCORE, {"value": 64.51, "tolerance": 0.05}, RUN, unit="%")
+        assert (found.verdict, found.measured, found.claimed) == ("reproduced", "64.51 %", "64.51 %")
+
+    def test_a_value_outside_it_is_refuted_with_the_distance(self) -> None:
+        found = verdict(SCORE, {"value": 70, "tolerance": 1}, RUN, unit="%")
+        assert found.verdict == "refuted"
+        assert found.explanation == "5.49 points below the claim, where 1 would still agree."
+
+    @pytest.mark.parametrize(
+        ("claimed", "expected"),
+        [
+            ({"at_least": 500, "at_most": 1000}, "refuted"),
+            ({"at_least": 80}, "reproduced"),
+            ({"at_most": 80}, "reproduced"),
+            ({"at_most": 79}, "refuted"),
+        ],
+    )
+    def test_a_relation_holds_or_not(self, claimed: dict[str, float], expected: str) -> None:
+        ratio = {
+            "kind": "ratio",
+            "left": {"kind": "speed", "model": "minilm", "key": "latency_p50_ms"},
+            "right": {"kind": "speed", "model": "potion", "key": "latency_p50_ms"},
+        }
+        assert verdict(ratio, claimed, RUN, unit="x").verdict == expected  # 8 / 0.1 = 80
+
+    def test_a_model_that_was_not_run_is_not_measured_and_says_so(self) -> None:
+        found = verdict(SCORE | {"model": "qwen25"}, {"value": 9, "tolerance": 1}, RUN)
+        assert found.verdict == found.measured == "not measured"
+        assert "qwen25 is not in this run (there: minilm, potion)" in found.explanation
+
+    def test_a_task_without_a_score_is_not_measured_for_its_own_reason(self) -> None:
+        found = verdict(SCORE | {"task": "NFCorpus"}, {"value": 9, "tolerance": 1}, RUN)
+        assert found.verdict == "not measured"
+        assert "NFCorpus of minilm: not in the mirror" in found.explanation
+        found = verdict(SCORE | {"task": "STS12"}, {"value": 9, "tolerance": 1}, RUN)
+        assert "STS12 of minilm: not requested in this run" in found.explanation
+
+    def test_a_published_value_never_makes_a_claim_reproduced(self) -> None:
+        published = {"value": 64.508, "source": "mteb's results repository"}
+        found = verdict(SCORE, {"value": 64.51, "tolerance": 0.05}, unit="%", published=published)
+        assert (found.verdict, found.published_agrees, found.measured_value) == ("not measured", True, None)
+        assert found.published == "64.51 % (mteb's results repository)"
+        assert "The published value agrees with the claim" in found.explanation
+        contradicted = verdict(SCORE, {"value": 70, "tolerance": 1}, unit="%", published=published)
+        assert "The published value contradicts the claim" in contradicted.explanation
+
+    def test_published_scores_of_the_run_stand_in_where_the_claim_brings_none(self) -> None:
+        facts = Facts(published={"minilm": {"SciFact": 0.64508, "SICK-R": 0.7758}})
+        mean = {"kind": "mean", "model": "minilm", "tasks": ["SciFact", "SICK-R"]}
+        found = verdict(mean, {"value": 71.0, "tolerance": 0.1}, facts, unit="%")
+        assert (found.verdict, found.published, found.published_agrees) == (
+            "not measured",
+            "71.04 % (published scores)",
+            True,
+        )
+
+    def test_a_statement_without_a_definition_is_not_defined(self) -> None:
+        found = verdict({"kind": "undefined", "reason": "no measure is named"}, None, RUN)
+        assert (found.verdict, found.claimed) == ("not defined", "no number")
+        assert found.explanation == "Not defined: no measure is named."
+
+    def test_a_mean_over_an_incomplete_set_is_no_number(self) -> None:
+        mean = {"kind": "mean", "model": "minilm", "tasks": ["SciFact", "NFCorpus"]}
+        found = verdict(mean, {"value": 58.71, "tolerance": 0.05}, RUN, unit="%")
+        assert (found.verdict, found.measured_value) == ("not measured", None)
+
+
+COUNT = {"kind": "scored_tasks", "models": ["minilm", "potion"]}
+
+
+class TestCountingScoredTasks:
+    def test_enough_scored_tasks_refute_a_claim_of_failure_though_some_were_not_tried(self) -> None:
+        metric = COUNT | {"tasks": ["SciFact", "SICK-R", "NFCorpus"]}
+        found = verdict(metric, {"at_most": 1}, RUN, unit="tasks")
+        assert (found.verdict, found.measured) == ("refuted", "at least 2 tasks")
+
+    def test_tasks_that_could_not_be_had_do_not_count_as_failures(self) -> None:
+        found = verdict(COUNT | {"tasks": ["SciFact", "NFCorpus"]}, {"at_most": 1}, RUN, unit="tasks")
+        assert found.verdict == "not measured"
+        assert "NFCorpus: not in the mirror" in found.explanation
+
+    def test_empty_scores_are_failures(self) -> None:
+        status = {"minilm": {"SciFact": "scored", "SICK-R": "empty scores: no subset was evaluated"}}
+        metric = {"kind": "scored_tasks", "models": ["minilm"], "tasks": ["SciFact", "SICK-R"]}
+        found = verdict(metric, {"at_most": 1}, Facts(status=status), unit="tasks")
+        assert (found.verdict, found.measured) == ("reproduced", "1 task")
+
+
+class TestArithmetic:
+    """Claims that can be recomputed from what the document itself says need no model."""
+
+    @pytest.mark.parametrize(
+        ("operation", "operands", "expected"),
+        [
+            ("sum", [22.4, 5.9, 8.2], 36.5),
+            ("mean", [80.04, 31.59, 64.51], 58.7133),
+            ("difference", [2.388, 31.594], -29.206),
+            ("product", [151665, 1024, 2e-6], 310.61),
+            ("ratio", [36.5, 44.4], 0.8221),
+            ("relative_change", [65, 80], -18.75),
+            ("minimum", [3, 1, 2], 1),
+            ("maximum", [3, 1, 2], 3),
+        ],
+    )
+    def test_operations(self, operation: str, operands: list[float], expected: float) -> None:
+        named = {f"part{index}": value for index, value in enumerate(operands)}
+        metric = {"kind": "arithmetic", "operation": operation, "operands": named, "source": "a table"}
+        found = verdict(metric, {"value": expected, "tolerance": 0.001}, Facts())
+        assert found.verdict == "reproduced"
+        assert found.measured.endswith("recomputed")
+        assert found.explanation == "Recomputed from a table."
+
+    def test_a_weighted_sum_needs_a_weight_for_every_operand(self) -> None:
+        metric = {
+            "kind": "arithmetic",
+            "operation": "weighted_sum",
+            "operands": {"a": 1.0, "b": 3.0},
+            "weights": {"a": 0.25, "b": 0.75},
+            "source": "a table",
+        }
+        assert verdict(metric, {"value": 2.5, "tolerance": 0}).verdict == "reproduced"
+        with pytest.raises(ValueError, match="exactly the operands"):
+            claim(metric | {"weights": {"a": 1.0}}, {"value": 2.5, "tolerance": 0})
+
+
+class TestTheAnalysis:
+    def test_every_statement_is_there(self) -> None:
+        groups = Counter(claim.group for claim in load(CLAIMS / "analysis.yaml").claims if claim.group)
+        assert groups == STATEMENTS
+
+    def test_every_number_is_claimed(self) -> None:
+        claimed = set()
+        for each in load(CLAIMS / "analysis.yaml").claims:
+            if each.claimed is not None:
+                claimed |= {each.claimed.value, each.claimed.at_least, each.claimed.at_most}
+        numbers = {float(word) for word in NUMBERS.split()}
+        assert numbers - claimed == set()
+
+    def test_what_needs_no_model_is_decided_without_one(self) -> None:
+        verdicts = {
+            found.id: found.verdict for found in judge(load(CLAIMS / "analysis.yaml").claims, Facts())
+        }
+        decided = {
+            name: outcome for name, outcome in verdicts.items() if outcome in ("reproduced", "refuted")
+        }
+        assert decided == {
+            "difference_banking77": "reproduced",
+            "difference_nfcorpus": "reproduced",
+            "difference_nfcorpus_as_listed": "refuted",
+            "difference_scifact": "reproduced",
+            "difference_average": "reproduced",
+            "average_minilm_of_three": "reproduced",
+            "average_qwen25_of_three": "reproduced",
+            "tradeoff_in_points": "reproduced",
+            "tradeoff_in_percent": "refuted",
+            "retrieval_share": "reproduced",
+            "evaluation_time_minilm": "refuted",
+            "evaluation_time_qwen25": "refuted",
+            "evaluation_time_ratio": "refuted",
+            "custom_overall_recomputed": "reproduced",
+            "custom_overall_from_quoted_parts": "refuted",
+            "custom_gain_low": "reproduced",
+            "custom_gain_high": "reproduced",
+            "custom_loss_recomputed": "refuted",
+            "size_qwen25_recomputed": "refuted",
+            "size_reduction_as_claimed": "reproduced",
+            "size_reduction_as_recorded": "refuted",
+        }
+
+    def test_the_quick_set_scored_in_full_refutes_the_four_failures(self) -> None:
+        """Scores of all-MiniLM-L6-v2 as mteb's results repository has them."""
+        scores = {
+            "Banking77Classification": 0.8004220779220779,
+            "NFCorpus": 0.31594,
+            "SciFact": 0.64508,
+            "SICK-R": 0.7758,
+            "STSBenchmark": 0.8203,
+            "SprintDuplicateQuestions": 0.9455,
+            "TwentyNewsgroupsClustering": 0.4649,
+        }
+        facts = Facts(scores={"minilm": scores}, status={"minilm": dict.fromkeys(scores, "scored")})
+        found = {each.id: each for each in judge(load(CLAIMS / "analysis.yaml").claims, facts)}
+        assert {
+            name: found[name].verdict
+            for name in (
+                "banking77_minilm",
+                "scifact_minilm",
+                "four_failed",
+                "completed_tasks",
+                "average_minilm",
+            )
+        } == {
+            "banking77_minilm": "reproduced",
+            "scifact_minilm": "reproduced",
+            "four_failed": "refuted",
+            "completed_tasks": "refuted",
+            "average_minilm": "refuted",
+        }
+        assert found["average_minilm"].measured == "68.11 %"
+        assert "en where mteb expects the ISO 639-3 code eng" in found["four_failed"].explanation
+
+    def test_the_model_overview_holds_its_numbers(self) -> None:
+        overview = load(CLAIMS / "overview.yaml").claims
+        values = {each.claimed.value for each in overview if each.claimed}
+        expected = {69.57, 57.02, 2800, 68.06, 14200, 57.46, 4000, 74.30, 39.01, 1800, 69.84, 32.56, 9000}
+        assert expected | {37.25, 7000, 38.0, 50.5, 37.2, 48.7, 34000, 30, 750, 43, 1360} <= values
+        assert "not defined" in {found.verdict for found in judge(overview, Facts())}
+
+
+class TestFiles:
+    def write(self, folder: Path, **changes: Any) -> Path:  # noqa: ANN401
+        content = {
+            "title": "t",
+            "document": "d",
+            "claims": [{"id": "it", "where": "w", "says": "s", "claimed": {"at_most": 1}, "metric": SCORE}],
+        }
+        content["claims"][0] |= changes  # type: ignore[index]
+        path = folder / "mine.yaml"
+        path.write_text(yaml.safe_dump(content), encoding="utf-8")
+        return path
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"claim": 3}, r"claim 'it', .*claim: Extra inputs.*did you mean claimed"),
+            ({"metric": SCORE | {"tsk": "x"}}, r"claim 'it', .*tsk"),
+            ({"metric": {"kind": "guess"}}, "guess"),
+            ({"metric": {"kind": "speed", "model": "m", "key": "fast"}}, "latency_p50_ms"),
+            ({"claimed": {"value": 1}}, "either value and tolerance"),
+            ({"claimed": {"at_least": 2, "at_most": 1}}, "above at_most"),
+            ({"claimed": None}, "every claim needs `claimed`"),
+            ({"unit": "furlongs"}, "unit"),
+        ],
+    )
+    def test_a_wrong_file_is_refused_by_claim_and_key(
+        self, tmp_path: Path, changes: dict[str, Any], message: str
+    ) -> None:
+        with pytest.raises(ConfigError, match=message):
+            load(self.write(tmp_path, **changes))
+
+    def test_ids_are_unique(self, tmp_path: Path) -> None:
+        path = self.write(tmp_path)
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content["claims"] *= 2
+        path.write_text(yaml.safe_dump(content), encoding="utf-8")
+        with pytest.raises(ConfigError, match="more than once: it"):
+            load(path)
+
+    def test_a_missing_or_broken_file_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match=r"nothing\.yaml"):
+            load(tmp_path / "nothing.yaml")
+        (tmp_path / "broken.yaml").write_text("claims: [", encoding="utf-8")
+        with pytest.raises(ConfigError, match="expected YAML"):
+            load(tmp_path / "broken.yaml")
+
+    def test_the_documented_example_is_a_claims_file(self, tmp_path: Path) -> None:
+        page = (CLAIMS.parents[1] / "docs" / "claims.md").read_text(encoding="utf-8")
+        example = page.split("```yaml\n")[1].split("```")[0]
+        (tmp_path / "example.yaml").write_text(example, encoding="utf-8")
+        assert len(load(tmp_path / "example.yaml").claims) == 4
+
+
+def test_facts_are_collected_from_what_a_run_wrote() -> None:
+    cells = {"minilm": Cell(status="scored", score=0.5), "potion": Cell(status="its data is missing")}
+    card = ModelCard(
+        key="minilm",
+        name="org/minilm",
+        role="baseline",
+        family="dense",
+        revision="1",
+        source="package",
+        content_hash="0",
+        size_mb=91.2,
+        dimensions=384,
+    )
+    facts = collect(
+        [TaskRow(name="STS12", type="STS", metric="cosine_spearman", cells=cells)],
+        {"minilm": card, "potion": card},
+        legacy=[
+            Legacy(
+                model="minilm", category="Code understanding", task="T", trusted=0.5, first=0.9, second=None
+            )
+        ],
+        benchmarks={"NanoBEIR": 13},
+    )
+    assert facts.scores == {"minilm": {"STS12": 0.5}, "potion": {"STS12": None}}
+    assert facts.status["potion"]["STS12"] == "its data is missing"
+    assert facts.legacy == {"minilm": {"first": {"code_understanding": 0.9}}}
+    assert facts.properties["minilm"] == {"size_mb": 91.2, "dimensions": 384.0}
+
+
+def test_a_verdict_becomes_a_row_of_the_summary() -> None:
+    row = verdict(SCORE, {"value": 64.51, "tolerance": 0.05}, RUN, unit="%").row()
+    assert (row.id, row.verdict, row.measured) == ("it", "reproduced", "64.51 %")
