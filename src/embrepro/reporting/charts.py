@@ -83,7 +83,9 @@ def _forest(rows: list[dict[str, Any]], width: int, label: int) -> Drawing:
         .mark_rule(color=LIGHT["muted"], strokeWidth=1)
         .encode(x="x:Q")
     )
-    return alt.layer(zero, spans, points).properties(width=width, height=alt.Step(24))
+    return alt.layer(zero, spans, points).properties(
+        width=width, height=alt.Step(24 if len(rows) < 25 else 17)
+    )
 
 
 def types(summary: Summary) -> Figure | None:
@@ -207,7 +209,7 @@ def _pareto(rows: list[dict[str, Any]], axis: str, width: int) -> Drawing:
 def similarities(summary: Summary) -> list[Figure]:
     """Similarities of positives (filled) and negatives (outlined), one chart for each task and model."""
     drawn = []
-    for number, one in enumerate(summary.histograms):
+    for number, one in enumerate(found for found in summary.histograms if found.positives):
         shared = overlap(one)
         apart = "" if shared is None else f", overlap {100 * shared:.0f} %"
         caption = f"{one.task}, {one.model}{apart}"

@@ -71,7 +71,7 @@ class Origins:
         """The origin of the mean over the tasks of one type."""
         found = [task for task in self._summary.tasks if task.type == name]
         scores = "; ".join(
-            f"{t.name} {score(c.score)}" for t in found if (c := t.cells[model]).score is not None
+            f"{t.name} {score(c.score)}" for t in found if (c := t.cells.get(model)) and c.score is not None
         )
         facts = [
             Fact("computed as", f"unweighted mean over the {len(found)} requested tasks of type {name}"),

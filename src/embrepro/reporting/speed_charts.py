@@ -102,13 +102,10 @@ def throughput(summary: Summary, speed: SpeedReport) -> list[Figure]:
         for key in model_keys(summary)
         if key in speed.models
         for setting in speed.models[key].throughput
+        if setting.texts_per_second.low > 0
     ]
     lengths = [name for name in ("short", "medium", "long") if any(row["length"] == name for row in rows)]
-    domain = (
-        log_domain([value for row in rows for value in (row["low"], row["high"]) if value > 0])
-        if rows
-        else []
-    )
+    domain = log_domain([value for row in rows for value in (row["low"], row["high"])]) if rows else []
     drawn = []
     for length in lengths:
         part = [row for row in rows if row["length"] == length]
