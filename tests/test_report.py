@@ -206,6 +206,19 @@ def test_every_score_opens_its_origin(elements: list[tuple[str, dict[str, str | 
     assert len(targets) >= scored
 
 
+def test_an_origin_holds_the_very_number_it_explains(page: str) -> None:
+    origins = dict(re.findall(r'id="(origin-\d+)" popover.*?class="exact">(.*?)</p>', page, re.S))
+    cells = re.findall(
+        r'data-sort="([^"]+)"><button[^>]*popovertarget="(origin-\d+)"[^>]*>[\d.]+</button><small>\[', page
+    )
+    scores = [(number, target) for number, target in cells if number in {"0.9127", "0.8731", "0.77582"}]
+    assert len(scores) == 3
+    assert all(origins[target].endswith(f"= {number}") for number, target in scores)
+    legacy = page[page.index('id="table-legacy"') :].partition("</table>")[0]
+    for number, target in re.findall(r'data-sort="([^"]+)"><button[^>]*popovertarget="(origin-\d+)"', legacy):
+        assert origins[target] == number
+
+
 @pytest.mark.parametrize("form", ["page", "text"])
 def test_an_origin_names_data_model_command_and_file(form: str, request: pytest.FixtureRequest) -> None:
     whole = request.getfixturevalue(form)

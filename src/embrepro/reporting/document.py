@@ -67,7 +67,7 @@ class Document:
 
 def build(summary: Summary, provenance: Provenance, speed: SpeedReport | None) -> Document:
     """Arrange everything a run found into the sections of the report."""
-    origins = Origins(summary, provenance)
+    origins = Origins(summary, provenance, speed)
     sections = [
         _comparison(summary, origins),
         _status(summary),

@@ -75,7 +75,11 @@ def pareto(summary: Summary, speed: SpeedReport, origins: Origins) -> Table:
         rows.append(
             [
                 Value(position.model, note=summary.models[position.model].role),
-                Value(score(position.quality), sort=position.quality)
+                Value(
+                    score(position.quality),
+                    sort=position.quality,
+                    origin=origins.of_mean("mean_task", position.model, position.quality),
+                )
                 if position.quality is not None
                 else Value("not computed", tone="missing"),
                 Value(DASH)

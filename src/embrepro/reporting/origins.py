@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from embrepro.analysis.summary import Difference, ModelCard, Summary, TaskRow
+from embrepro.analysis.speed import SpeedReport
+from embrepro.analysis.summary import Difference, Legacy, ModelCard, Summary, TaskRow
 from embrepro.reporting.cells import DASH, names, score
 from embrepro.reporting.provenance import Provenance
 
@@ -31,8 +32,9 @@ class Origin:
 class Origins:
     """Origins by number, counted in the order of asking, so that no name ends up in an identifier."""
 
-    def __init__(self, summary: Summary, provenance: Provenance) -> None:
+    def __init__(self, summary: Summary, provenance: Provenance, speed: SpeedReport | None = None) -> None:
         """Start with none; `of_*` add what they describe."""
+        self._speed = speed
         self._summary = summary
         self._provenance = provenance
         self._found: dict[tuple[str, ...], Origin] = {}
@@ -117,11 +119,32 @@ class Origins:
             *(_model_facts(card) if card else []),
             *self._command_facts(stage or "benchmark"),
             Fact("file", f"reports/speed.json, models.{model}", code=True),
-            Fact("machine", f"{self._provenance.processor}, {self._provenance.cores} cores"),
+            *self._machine_facts(),
         ]
         return self._add(
             ("speed", model), f"Speed, {model}", "measured in turn with the other models, in one run", facts
         )
+
+    def of_legacy(self, line: Legacy, definition: str, value: float) -> str:
+        """The origin of a category's score by one definition; `definition` is trusted, first or second."""
+        task = next((task for task in self._summary.tasks if task.name == line.task), None)
+        card = self._summary.models.get(line.model)
+        facts = [
+            Fact("computed as", _DEFINITIONS[definition]),
+            *(_data_facts(task) if task else []),
+            *(_model_facts(card) if card else []),
+            *self._command_facts(f"evaluate@{line.model}"),
+            *self._command_facts("aggregate"),
+        ]
+        title = f"{line.category}, {line.model}"
+        return self._add(("legacy", line.category, line.model, definition), title, f"{value!r}", facts)
+
+    def _machine_facts(self) -> list[Fact]:
+        if self._speed is None:
+            return []
+        found = self._speed.machine
+        words = f"{found.processor}, {found.device}, {found.threads} threads of {found.cores} cores"
+        return [Fact("machine", f"{words}, {found.memory_gb:.0f} GB, {found.system}")]
 
     def _score_facts(self, task: TaskRow, card: ModelCard) -> list[Fact]:
         return [
@@ -141,6 +164,11 @@ class Origins:
         return self._found[key].id
 
 
+_DEFINITIONS = {
+    "trusted": "the score that deserves trust: separation of positives from hard negatives",
+    "first": "as the analysis defined it first, on this suite's pairs",
+    "second": "as the analysis defined it the second time, on this suite's pairs",
+}
 _MEANS = {"mean_task": "Mean over tasks", "mean_type": "Mean over task types"}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from embrepro.analysis.summary import Cell, Means, Summary, TaskRow
+from embrepro.analysis.summary import Cell, Legacy, Means, Summary, TaskRow
 from embrepro.reporting.cells import (
     DASH,
     OUTCOME_TONES,
@@ -200,20 +200,16 @@ def legacy(summary: Summary, origins: Origins) -> Table:
         Column("First definition", note="as the analysis had it", numeric=True),
         Column("Second definition", note="as the analysis had it", numeric=True),
     ]
-    by_name = {task.name: task for task in summary.tasks}
-    rows = []
-    for line in summary.legacy:
-        task = by_name.get(line.task)
-        known = task is not None and line.model in task.cells and line.model in summary.models
-        origin = origins.of_score(task, line.model) if known and task is not None else None
-        values = [_optional_score(value, origin) for value in (line.trusted, line.first, line.second)]
-        rows.append(
-            [
-                Value(line.category, note=line.task if line.task != line.category else ""),
-                Value(line.model),
-                *values,
-            ]
-        )
+    rows = [
+        [
+            Value(line.category, note=line.task if line.task != line.category else ""),
+            Value(line.model),
+            _trusted(summary, line, origins),
+            _legacy_score(line, "first", origins),
+            _legacy_score(line, "second", origins),
+        ]
+        for line in summary.legacy
+    ]
     return Table(
         "legacy",
         "Custom suite \u00d7 100: trusted score and the analysis's two definitions",
@@ -223,8 +219,17 @@ def legacy(summary: Summary, origins: Origins) -> Table:
     )
 
 
-def _optional_score(value: float | None, origin: str | None) -> Value:
-    return Value("not defined") if value is None else Value(score(value), sort=value, origin=origin)
+def _trusted(summary: Summary, line: Legacy, origins: Origins) -> Value:
+    if line.trusted is None and line.task in missing_tasks(summary, line.model):
+        return Value("missing", tone="missing")
+    return _legacy_score(line, "trusted", origins)
+
+
+def _legacy_score(line: Legacy, definition: str, origins: Origins) -> Value:
+    value: float | None = getattr(line, definition)
+    if value is None:
+        return Value("not defined")
+    return Value(score(value), sort=value, origin=origins.of_legacy(line, definition, value))
 
 
 def differences(summary: Summary, origins: Origins) -> Table:
