@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from mteb.results import TaskResult
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.models import StaticEmbedding
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import BertPreTokenizer
@@ -99,7 +99,7 @@ def test_length_does_not_give_the_positive_away(task: str) -> None:
     items = reranking_items(task)
     longest = mean(len(item.positive) > max(map(len, item.negatives)) for item in items)
     shortest = mean(len(item.positive) < min(map(len, item.negatives)) for item in items)
-    assert max(longest, shortest) < 0.6, f"positive longest in {longest:.0%}, shortest in {shortest:.0%}"
+    assert max(longest, shortest) < 0.4, f"positive longest in {longest:.0%}, shortest in {shortest:.0%}"
 
 
 @pytest.mark.parametrize("task", ["EmbreproSemanticSimilarity", "EmbreproInstructionAwareness"])
@@ -296,7 +296,8 @@ def evaluate(model: SentenceTransformer, task: mteb.AbsTask) -> TaskResult:
 def constant_model() -> SentenceTransformer:
     """A model that maps every text to one direction."""
     words = vocabulary()
-    return static_model(np.tile(np.linspace(0.1, 1.0, 16), (len(words), 1)), words)
+    # Ones: their sums and means are exact, so that every text has the very same vector.
+    return static_model(np.ones((len(words), 16)), words)
 
 
 @pytest.fixture(scope="module")
@@ -333,7 +334,7 @@ def test_a_constant_model_is_nearly_perfect_by_the_older_definitions(
         assert scores["first"][category] == pytest.approx(1, abs=1e-6), category
 
 
-@pytest.mark.parametrize("task", CATEGORIES)
+@pytest.mark.parametrize("task", [*RERANKING, pytest.param(CLUSTERING, marks=pytest.mark.slow)])
 def test_evaluating_twice_gives_the_same_scores(static: SentenceTransformer, task: str) -> None:
     shared = TASKS[task]()
     first, second = evaluate(static, shared), evaluate(static, shared)
@@ -402,7 +403,7 @@ def bad_vectors() -> Iterator[object]:
     yield pytest.param(lambda texts: np.full((len(texts), 3), np.nan), "finite", id="not a number")
 
 
-@pytest.mark.parametrize(("embed", "complaint"), bad_vectors())
+@pytest.mark.parametrize(("embed", "complaint"), list(bad_vectors()))
 def test_vectors_that_cannot_be_right_are_refused(embed: object, complaint: str) -> None:
     with pytest.raises(TaskError, match=complaint):
         legacy_scores(embed)

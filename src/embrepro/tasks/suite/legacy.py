@@ -56,8 +56,8 @@ def legacy_scores(embed: Embed) -> dict[str, dict[str, float]]:
       cosine of similar pairs.
     - second: every category is the mean cosine of similar pairs; there is no topic clustering.
 
-    The silhouette of vectors that are all equal is undefined and counts as 0; so does the cosine with a
-    vector of zeros.
+    The silhouette of vectors that are all equal (to a millionth of the largest entry) is undefined and
+    counts as 0; so does the cosine with a vector of zeros.
 
     Args:
         embed: maps n texts to a float array of shape (n, dimensions).
@@ -89,7 +89,8 @@ def _clustering(embed: Embed) -> float:
     items = clustering_items()
     _, topics = np.unique([item.topic for item in items], return_inverse=True)
     vectors = _embed(embed, [item.text for item in items])
-    if np.all(vectors == vectors[0]):
+    # Mean pooling of equal vectors leaves differences in the last digits, which no cluster can mean.
+    if np.ptp(vectors, axis=0).max() <= 1e-6 * np.abs(vectors).max():
         return (0.0 + _purity(topics, np.zeros_like(topics))) / 2
     kmeans = KMeans(n_clusters=topics.max() + 1, n_init=10, random_state=42)
     return (float(silhouette_score(vectors, topics)) + _purity(topics, kmeans.fit_predict(vectors))) / 2
