@@ -155,7 +155,7 @@ def _meets(need: Requirement, comparison: Comparison, side: Side) -> bool:
     least, greatest = _limit(need, comparison)
     estimate = _of(comparison, side)
     if need.share_of_best is not None:
-        # The limit is an estimate too: its uncertainty and the value's largely cancel, so values are compared.
+        # The limit is an estimate too, whose uncertainty cancels against the value's: values are compared.
         return _within(estimate.value, least, greatest)
     return _within(estimate.low, least, None) and _within(estimate.high, None, greatest)
 
