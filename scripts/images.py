@@ -68,7 +68,7 @@ def site_folder() -> Iterator[None]:
         (SITE / "pip.conf").write_text(site_pip_configuration())
         yield
     finally:
-        shutil.rmtree(SITE)
+        shutil.rmtree(SITE, ignore_errors=True)
 
 
 def site_pip_configuration() -> str:
