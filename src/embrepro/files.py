@@ -68,6 +68,7 @@ def replacing(path: Path) -> Iterator[Path]:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
         yield unfinished
+        unfinished.chmod(0o644)  # some writers leave their files to their owner alone
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)

