@@ -1,4 +1,4 @@
-"""What is wrong with a folder of mteb results, and why: scores that are missing, impossible or somebody else's.
+"""What is wrong with a folder of mteb results, and why: scores missing, impossible or somebody else's.
 
 Reads what mteb 1.x and 2.x write (`<org>__<model>/<revision>/<Task>.json`, or the older flat layout with
 one folder a model), which is also what this kit writes. It looks at the files as they lie, never through
@@ -290,7 +290,7 @@ def _revision(result: Result, task: _Expected) -> Iterable[Finding]:
         yield Finding(
             severity="note",
             file=result.file,
-            what=f"{result.task}: data revision {result.revision[:12]}, where this mteb has {task.revision[:12]}",
+            what=f"{result.task}: data revision {result.revision[:12]}, this mteb has {task.revision[:12]}",
             cause="another version of mteb; its result cache does not compare data revisions",
             advice="evaluate again before comparing with scores on the present data",
         )
@@ -353,7 +353,7 @@ def _identical(results: Sequence[Result]) -> Iterable[Finding]:
                 severity="error" if len(same) > 1 else "warning",
                 file=place,
                 what=f"the same scores as {other_place} on {', '.join(same)}",
-                cause="the result cache, which goes by name and revision: other weights under one name, or no name at all",
+                cause="the result cache goes by name and revision: other weights under one name, or no name",
                 advice="give each model its own name and revision, and evaluate again with an empty cache",
             )
 

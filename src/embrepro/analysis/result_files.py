@@ -92,7 +92,7 @@ def _scores(content: dict[str, Any]) -> Scores:
 
 
 def _old_scores(content: dict[str, Any]) -> Scores:
-    """Before 1.11: {split: {metric: value}} or {split: {subset: {metric: value}}}, the main score not always named."""
+    """Before 1.11: {split: {metric: value}} or {split: {subset: {metric: value}}}."""
     found: list[tuple[str, str, float | None]] = []
     for split, values in content.items():
         if not isinstance(values, dict):
