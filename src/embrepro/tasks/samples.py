@@ -292,20 +292,27 @@ class _Listener:
             yield
             return
         self.samples.statistic = "v_measure"
-        draws = _NotedDraws(self.task.rng_state)
-        self.task.rng_state = draws
-        measure = clustering.v_measure_score
+        measure, cluster = clustering.v_measure_score, clustering._evaluate_clustering_bootstrapped
+        draws = _NotedDraws()
 
-        def noted(labels: np.ndarray, clusters: np.ndarray) -> float:
+        def noted_measure(labels: np.ndarray, clusters: np.ndarray) -> float:
             self._add(draws.last, clusters, np.unique(labels, return_inverse=True)[1])
             self.replicate += 1
             return measure(labels, clusters)
 
-        clustering.v_measure_score = noted
+        def noted_cluster(*arguments: Any, rng_state: Random, **named: Any) -> Any:  # noqa: ANN401
+            draws.setstate(rng_state.getstate())
+            result = cluster(*arguments, rng_state=draws, **named)
+            rng_state.setstate(draws.getstate())
+            return result
+
+        clustering.v_measure_score = noted_measure
+        clustering._evaluate_clustering_bootstrapped = noted_cluster
         try:
             yield
         finally:
             clustering.v_measure_score = measure
+            clustering._evaluate_clustering_bootstrapped = cluster
 
     def summaries(self) -> None:
         """One row a text: the correlation of its summaries' similarities with the gold scores."""
@@ -330,12 +337,9 @@ class _Listener:
 
 
 class _NotedDraws(Random):
-    """A generator in the state of another that remembers its last `choices`."""
+    """A generator that remembers its last `choices`."""
 
-    def __init__(self, original: Random) -> None:
-        super().__init__()
-        self.setstate(original.getstate())
-        self.last: list[int] = []
+    last: Sequence[Any] = ()
 
     def choices(self, population: Any, weights: Any = None, *, cum_weights: Any = None, k: int = 1) -> list[Any]:  # noqa: ANN401
         """As `random.Random.choices`."""
