@@ -175,6 +175,19 @@ def test_a_python_of_another_version_is_refused_by_name(tmp_path: Path) -> None:
     assert not (tmp_path / "venv").exists()
 
 
+def test_an_environment_is_never_made_from_the_one_it_replaces() -> None:
+    path = os.pathsep.join([str(Path(sys.prefix) / "bin"), os.environ["PATH"]])
+    done = subprocess.run(
+        [ROOT / "scripts/make-env", "--which-python"],
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert Path(done.stdout.strip()).is_file()
+    assert Path(sys.prefix) not in Path(done.stdout.strip()).parents
+
+
 def test_an_unknown_device_is_refused_before_anything_is_installed() -> None:
     done = make("env", "DEVICE=tpu")
     assert done.returncode != 0
