@@ -110,6 +110,31 @@ def mirror(folder: Annotated[Path, typer.Argument(help="Folder to fill; made if 
     mirroring.fill(load(), folder)
 
 
+@app.command(rich_help_panel=TOOLS)
+def claims(
+    files: Annotated[list[Path] | None, typer.Argument(help="Claims files; those of the configuration by default.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Hold claims against the last run: claimed, measured, published, verdict."""
+    config = _offline()
+    from embrepro.analysis import judgement
+    from embrepro.reporting import terminal
+    from embrepro.stages import report as stage
+
+    terminal.print_verdicts(judgement.verdicts(*stage.read(Layout()), files or config.claim_files), as_json=as_json)
+
+
+@app.command(rich_help_panel=TOOLS)
+def doctor(folder: Annotated[Path, typer.Argument(help="A folder of results of mteb 1.x or 2.x, or of the kit.")]) -> None:
+    """Examine results for lost and impossible scores, and name the likely cause."""
+    console.go_offline()
+    from embrepro.analysis import doctor as examination
+    from embrepro.reporting import terminal
+
+    if terminal.print_findings(examination.examine(folder)):
+        raise typer.Exit(1)
+
+
 @app.command(name="compose", rich_help_panel=TOOLS)
 def compose_command(
     overrides: Annotated[list[str] | None, typer.Argument(help="Hydra overrides, such as model=qwen25.")] = None,

@@ -158,6 +158,8 @@ class Config(_Section):
     device: Device
     runtime: Runtime
     source: Source
+    claims: list[str] = Field(description="files of conf/claims to judge in the report")
+    recommendation: str | None = Field(description="file of conf/recommendation that decides each use case")
     seed: int = Field(ge=0)
 
     @model_validator(mode="after")
@@ -177,6 +179,16 @@ class Config(_Section):
         if key not in self.models:
             raise ConfigError(f"No model '{key}' in this configuration{suggest(key, self.models)}")
         return self.models[key]
+
+    @property
+    def claim_files(self) -> list[Path]:
+        """The claims files in force; raises ConfigError where one does not exist."""
+        return [_conf_file("claims", name) for name in self.claims]
+
+    @property
+    def rules_file(self) -> Path | None:
+        """The file of recommendation rules, if any; raises ConfigError where it does not exist."""
+        return _conf_file("recommendation", self.recommendation) if self.recommendation else None
 
     @property
     def mirror(self) -> Path | None:
@@ -199,6 +211,14 @@ def suggest(word: str, known: Iterable[str]) -> str:
     if near:
         return f"; did you mean {' or '.join(near)}?"
     return f"; known: {', '.join(words)}" if 0 < len(words) <= 20 else ""
+
+
+def _conf_file(folder: str, name: str) -> Path:
+    path = Path("conf") / folder / f"{name}.yaml"
+    if not path.is_file():
+        known = [file.stem for file in path.parent.glob("*.yaml")]
+        raise ConfigError(f"{folder}: there is no {path}{suggest(name, known)}")
+    return path
 
 
 def load(path: Path | str = "params.yaml") -> Config:

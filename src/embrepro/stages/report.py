@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from embrepro import console
+from embrepro.analysis import judgement
 from embrepro.analysis.speed import SpeedReport
 from embrepro.analysis.summary import Summary
 from embrepro.config import Config
@@ -15,13 +16,19 @@ from embrepro.stages.records import Record
 
 def run(config: Config, layout: Layout) -> None:
     """Write both pages."""
-    summary = Summary.model_validate(read_json(layout.reports / "summary.json"))
-    speed_file = layout.reports / "speed.json"
-    speed = SpeedReport.model_validate(read_json(speed_file)) if speed_file.is_file() else None
+    summary, speed = read(layout)
+    summary = judgement.judged(summary, speed, config.claim_files, config.rules_file)
     found = provenance.collect(layout.root, device=config.device.name, threads=config.device.threads)
     write_text(layout.reports / "report.md", markdown.render(summary, found, speed))
     write_text(layout.reports / "report.html", html.render(summary, found, speed))
     console.say(f"report: {layout.reports / 'report.html'}")
+
+
+def read(layout: Layout) -> tuple[Summary, SpeedReport | None]:
+    """What the aggregate stage left: the summary, and the speed where it was measured."""
+    speed_file = layout.reports / "speed.json"
+    speed = SpeedReport.model_validate(read_json(speed_file)) if speed_file.is_file() else None
+    return Summary.model_validate(read_json(layout.reports / "summary.json")), speed
 
 
 def check(config: Config, layout: Layout) -> None:
