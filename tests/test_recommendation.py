@@ -30,7 +30,7 @@ def row(
     difference = Difference(
         estimate=change,
         interval=Interval(low=change - spread, high=change + spread),
-        outcome="not distinguishable",
+        outcome="not distinguishable" if abs(change) <= spread else "better" if change > 0 else "worse",
         sentence="",
     )
     return TaskRow(name=name, type=task_type, metric="ndcg_at_10", cells=cells, difference=difference)
@@ -134,6 +134,15 @@ def test_a_tie_is_called_a_tie() -> None:
     assert "not distinguishable (-0.010 [-0.040, +0.020])" in tie.reason
 
 
+def test_a_difference_that_the_correction_for_many_tasks_undoes_is_a_tie() -> None:
+    """The interval alone excludes zero; the comparison of the task calls it not distinguishable."""
+    plain = row("SciFact", (0.55, 0.61), 0.05)
+    corrected = plain.difference.model_copy(update={"outcome": "not distinguishable"})  # type: ignore[union-attr]
+    tie = decide(evidence([plain.model_copy(update={"difference": corrected})]), "Retrieval quality")
+    assert tie.outcome == "tie"
+    assert "not distinguishable (-0.060 [-0.110, -0.010])" in tie.reason
+
+
 def test_a_difference_too_small_to_matter_is_a_tie_though_it_is_certain() -> None:
     assert decide(evidence([row("SciFact", (0.601, 0.604), 0.001)]), "Retrieval quality").outcome == "tie"
 
@@ -165,20 +174,20 @@ def test_what_was_not_measured_is_named_and_not_guessed() -> None:
         "Retrieval quality": (
             "tie",
             "retrieval and reranking score not distinguishable (+0.000 [-0.020, +0.020]); "
-            "no latency p95: fast was not benchmarked; no latency p95: good was not benchmarked",
+            "no latency p95: no benchmark in this run",
         ),
         "High throughput": (
             "not measured",
-            "no throughput: fast was not benchmarked; no throughput: good was not benchmarked",
+            "no throughput: no benchmark in this run",
         ),
         "Edge deployment (size on disk)": ("not measured", "no size on disk of fast"),
         "Real-time latency": (
             "not measured",
-            "no latency p95: fast was not benchmarked; no latency p95: good was not benchmarked",
+            "no latency p95: no benchmark in this run",
         ),
         "Compute cost": (
             "not measured",
-            "no throughput: fast was not benchmarked; no throughput: good was not benchmarked",
+            "no throughput: no benchmark in this run",
         ),
         "Instruction-aware search": (
             "not measured",

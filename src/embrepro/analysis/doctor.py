@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -31,11 +31,10 @@ _SIGNED_METRICS = ("spearman", "pearson", "kendalltau", "p-MRR", "ap_diff", "sil
 _RETRIEVAL = ("Retrieval", "Reranking", "InstructionRetrieval", "InstructionReranking")
 
 _LANGUAGE_CAUSE = (
-    "the language code: mteb expects ISO 639-3 codes such as 'eng', and languages=['en'] (or "
-    "['english']) matches no "
-    "subset; mteb 1.x then leaves the task without subsets, loops over nothing and writes empty "
-    "scores without an error. "
-    "Monolingual classification and retrieval tasks ignore the filter, so they are scored all the same"
+    "the language code: mteb expects ISO 639-3 codes such as 'eng', and languages=['en'] (or ['english']) "
+    "matches no subset; mteb 1.x then leaves the task without subsets, loops over nothing and writes empty "
+    "scores without an error. Monolingual classification and retrieval tasks ignore the filter, so they are "
+    "scored all the same"
 )
 _LANGUAGE_ADVICE = (
     "ask for languages=['eng'], delete the empty files (they count as done) and run these tasks again"
@@ -73,7 +72,7 @@ def examine(folder: Path, *, lookup: Lookup | None = None) -> list[Finding]:
 
     Args:
         folder: holds result files of mteb at any depth.
-        lookup: finds a task by name and raises KeyError for an unknown one; mteb's own by default. Pass one
+        lookup: finds a task by name, KeyError or KitError for an unknown one; mteb's own by default. Pass one
             that knows further tasks where a run had them.
 
     Returns:
@@ -118,12 +117,12 @@ def _mteb_task(name: str) -> AbsTask:
 def _expected(name: str, lookup: Lookup) -> _Expected | None:
     try:
         task = lookup(name)
-    except KeyError:
+    except (KeyError, KitError):
         return None
     from mteb.abstasks import AbsTask
     from mteb.abstasks.aggregated_task import AbsTaskAggregate
 
-    statistics = task.metadata.descriptive_stats or {}
+    statistics: dict[str, Any] = dict(task.metadata.descriptive_stats or {})
     return _Expected(
         type=task.metadata.type,
         main_score=task.metadata.main_score,
@@ -297,8 +296,7 @@ def _revision(result: Result, task: _Expected) -> Iterable[Finding]:
 
 
 def _dropped_queries(result: Result, task: _Expected) -> Iterable[Finding]:
-    """Queries without qrels are dropped silently, and the mean rises; per-sample scores beside "
-    "the file tell."""
+    """Queries without qrels are dropped silently and the mean rises; the per-sample scores tell."""
     for split, scored in result.samples.items():
         if (there := task.queries.get(split)) and scored < there and task.subsets == {"default"}:
             yield _warning(

@@ -74,6 +74,10 @@ class Comparison:
     baseline: Estimate | None = None
     change: Estimate | None = None
     missing: str = ""
+    distinct: bool = False
+    """Whether the two differ beyond chance. For one task it is the outcome of its test, corrected for the
+    number of tasks, so that a recommendation never contradicts the comparison; else whether the interval
+    excludes no change."""
 
 
 class Evidence(BaseModel):
@@ -101,13 +105,17 @@ class Evidence(BaseModel):
         if reasons := [part for part in found if isinstance(part, str)]:
             return Comparison(measure, missing="; ".join(dict.fromkeys(reasons)))
         ours, theirs = (part for part in found if isinstance(part, Estimate))
-        return Comparison(measure, ours, theirs, _ratio(ours, theirs))
+        change = _ratio(ours, theirs)
+        distinct = change is not None and not change.low <= 1 <= change.high
+        return Comparison(measure, ours, theirs, change, distinct=distinct)
 
     def _estimate(self, measure: Speed | Property, model: str) -> Estimate | str:
         if isinstance(measure, Property):
             value = getattr(self.models[model], measure.key) if model in self.models else None
             return f"no {measure.label} of {model}" if value is None else Estimate(value, value, value)
-        if self.speed is None or model not in self.speed.models:
+        if self.speed is None:
+            return f"no {measure.label}: no benchmark in this run"
+        if model not in self.speed.models:
             return f"no {measure.label}: {model} was not benchmarked"
         return speed_estimate(self.speed.models[model], measure.key) or f"no {measure.label} of {model}"
 
@@ -124,12 +132,12 @@ class Evidence(BaseModel):
             if row.difference is None or row.difference.interval is None:
                 return Comparison(measure, missing=f"no interval for the difference on {row.name}")
         changes = [row.difference for row in rows if row.difference is not None]
-        return Comparison(
-            measure,
-            self._mean_score(rows, self.candidate),
-            self._mean_score(rows, self.baseline),
-            _mean([(change.estimate, change.interval) for change in changes]),
-        )
+        change = _mean([(each.estimate, each.interval) for each in changes])
+        distinct = not change.low <= 0 <= change.high
+        if len(changes) == 1:
+            distinct = changes[0].outcome != "not distinguishable"
+        ours, theirs = (self._mean_score(rows, model) for model in (self.candidate, self.baseline))
+        return Comparison(measure, ours, theirs, change, distinct=distinct)
 
     def _mean_score(self, rows: Sequence[TaskRow], model: str) -> Estimate:
         cells = [row.cells[model] for row in rows]

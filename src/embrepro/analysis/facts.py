@@ -41,7 +41,9 @@ class Facts(BaseModel):
     def as_published(self) -> Facts:
         """The published scores in the place of the measured ones, and nothing else that was measured."""
         status = {model: dict.fromkeys(tasks, SCORED) for model, tasks in self.published.items()}
-        scores = {model: dict(tasks) for model, tasks in self.published.items()}
+        scores: dict[str, dict[str, float | None]] = {
+            model: dict(tasks) for model, tasks in self.published.items()
+        }
         return Facts(scores=scores, status=status)
 
 

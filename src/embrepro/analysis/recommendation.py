@@ -68,8 +68,8 @@ class Rules(_Document):
     @model_validator(mode="after")
     def _measures_exist(self) -> Rules:
         for case in self.use_cases:
-            named = [part.measure for part in (*case.require, *case.prefer)] + case.mention
-            if unknown := sorted(set(named) - self.measures.keys()):
+            named = {*_measures_of(case), *case.mention}
+            if unknown := sorted(named - self.measures.keys()):
                 raise ValueError(
                     f"{case.id}: no measure {', '.join(unknown)} (there: {', '.join(self.measures)})"
                 )
@@ -106,7 +106,7 @@ def recommend(rules: Rules, evidence: Evidence) -> list[Recommendation]:
 
 
 def _decide(case: UseCase, found: dict[str, Comparison], evidence: Evidence) -> Recommendation:
-    needed = [found[part.measure] for part in (*case.require, *case.prefer)]
+    needed = [found[name] for name in _measures_of(case)]
     if missing := list(dict.fromkeys(part.missing for part in needed if part.missing)):
         return _recommendation(case, evidence, "not measured", missing)
     fitting: list[Side] = [
@@ -123,6 +123,11 @@ def _decide(case: UseCase, found: dict[str, Comparison], evidence: Evidence) -> 
     named += [name for name in case.mention if name not in required and name not in named]
     reasons += [_change_text(found[name], winner or "candidate") for name in named]
     return _recommendation(case, evidence, winner or "tie", reasons)
+
+
+def _measures_of(case: UseCase) -> list[str]:
+    """The measures without which a use case cannot be decided."""
+    return [need.measure for need in case.require] + [part.measure for part in case.prefer]
 
 
 def _recommendation(
@@ -177,13 +182,13 @@ def _better(preference: Preference, comparison: Comparison) -> Side | None:
     if change is None:
         return None
     if isinstance(comparison.measure, Quality):
-        neutral, decisive = 0.0, abs(change.value) >= preference.minimum
+        neutral, matters = 0.0, abs(change.value) >= preference.minimum
     else:
         ratio = max(change.value, 1 / change.value) if change.value > 0 else float("inf")
-        neutral, decisive = 1.0, ratio >= preference.minimum_ratio
-    if not decisive or change.low <= neutral <= change.high:
+        neutral, matters = 1.0, ratio >= preference.minimum_ratio
+    if not (matters and comparison.distinct):
         return None
-    return "candidate" if (change.low > neutral) == (comparison.measure.better == "higher") else "baseline"
+    return "candidate" if (change.value > neutral) == (comparison.measure.better == "higher") else "baseline"
 
 
 def _requirement_text(need: Requirement, comparison: Comparison, evidence: Evidence) -> str:
@@ -213,7 +218,8 @@ def _change_text(comparison: Comparison, side: Side) -> str:
     if change is None:
         return comparison.missing
     if isinstance(measure, Quality):
-        return f"{measure.label} {_difference_text(change if side == 'candidate' else _negative(change))}"
+        seen = change if side == "candidate" else Estimate(-change.value, -change.high, -change.low)
+        return f"{measure.label} {_difference_text(seen, comparison.distinct)}"
     ours, theirs = _of(comparison, side), _of(comparison, _SIDES[1 - _SIDES.index(side)])
     ratio = change if side == "candidate" else Estimate(1 / change.value, 1 / change.high, 1 / change.low)
     bounds = "" if ratio.low == ratio.high else f" [{_number(ratio.low)}, {_number(ratio.high)}]"
@@ -223,16 +229,12 @@ def _change_text(comparison: Comparison, side: Side) -> str:
     )
 
 
-def _difference_text(change: Estimate) -> str:
-    if change.low <= 0 <= change.high:
+def _difference_text(change: Estimate, distinct: bool) -> str:
+    if not distinct:
         return f"not distinguishable ({change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}])"
     if change.value > 0:
         return f"higher by {change.value:.3f} [{change.low:.3f}, {change.high:.3f}]"
     return f"lower by {-change.value:.3f} [{-change.high:.3f}, {-change.low:.3f}]"
-
-
-def _negative(change: Estimate) -> Estimate:
-    return Estimate(-change.value, -change.high, -change.low)
 
 
 def _value(value: float | None, unit: str) -> str:

@@ -7,7 +7,7 @@ operations. With all counts 1 it is the main score itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -125,6 +125,55 @@ def _stratum(key: tuple[str, str], frame: pl.DataFrame) -> Stratum:
         for _, part in sorted(frame.partition_by("replicate", as_dict=True).items())
     )
     return Stratum(key, tuple(names.to_list()), replicates)
+
+
+def paired_strata(
+    candidate: pl.DataFrame, baseline: pl.DataFrame, statistic: str
+) -> tuple[list[Stratum], list[Stratum]]:
+    """Strata of two models on the same samples, in the same order.
+
+    Raises:
+        StatisticsError: as `strata`, or the two differ in their (split, subset, sample) or their targets.
+    """
+    ours, theirs = strata(candidate, statistic), strata(baseline, statistic)
+    _require_pairs(ours, theirs)
+    if statistic in _TARGETED:
+        _require_equal_targets(candidate, baseline)
+    return ours, theirs
+
+
+def _require_pairs(ours: Sequence[Stratum], theirs: Sequence[Stratum]) -> None:
+    left, right = (
+        {part.key: set(part.samples) for part in ours},
+        {part.key: set(part.samples) for part in theirs},
+    )
+    if left == right:
+        return
+    for key in sorted(left.keys() | right.keys()):
+        only_left, only_right = (
+            left.get(key, set()) - right.get(key, set()),
+            right.get(key, set()) - left.get(key, set()),
+        )
+        if only_left or only_right:
+            example = min(only_left or only_right)
+            raise StatisticsError(
+                f"expected both models on the same samples, but in {'/'.join(key)} {len(only_left)} are the "
+                f"candidate's alone and {len(only_right)} the baseline's alone (such as {example!r}); "
+                "evaluate both on the same data"
+            )
+
+
+def _require_equal_targets(candidate: pl.DataFrame, baseline: pl.DataFrame) -> None:
+    keys = ["split", "subset", "sample"]
+    targets = [
+        frame.group_by(keys).agg(pl.col("target").min().cast(pl.Float64)) for frame in (candidate, baseline)
+    ]
+    other = targets[0].join(targets[1], on=keys).filter(pl.col("target") != pl.col("target_right"))
+    if not other.is_empty():
+        raise StatisticsError(
+            f"expected the same targets for both models, but {other.height} differ (such as sample "
+            f"{other['sample'].min()!r}); the two were scored on different data: evaluate both again"
+        )
 
 
 def unit_values(stratum: Stratum, statistic: str) -> Floats:

@@ -30,6 +30,7 @@ from embrepro.analysis.resampling import (
     bootstrap_counts,
     chunks,
     evaluator,
+    paired_strata,
     strata,
     unit_values,
 )
@@ -158,10 +159,7 @@ def paired_difference(
         StatisticsError: as `point`, or the two do not hold the same (split, subset, sample) with the same
         targets.
     """
-    ours, theirs = strata(candidate, statistic), strata(baseline, statistic)
-    _require_pairs(ours, theirs)
-    if statistic not in ("mean", "lrap"):
-        _require_equal_targets(candidate, baseline)
+    ours, theirs = paired_strata(candidate, baseline, statistic)
     scores = _point(ours, statistic), _point(theirs, statistic)
     estimate = scores[0] - scores[1]
     of = [_minus(evaluator(a, statistic), evaluator(b, statistic)) for a, b in zip(ours, theirs, strict=True)]
@@ -361,40 +359,6 @@ def _jackknife(influences: Floats) -> tuple[float, int]:
     """Standard error and degrees of freedom of the block jackknife (Efron & Tibshirani 1993, ch. 11)."""
     blocks = len(influences)
     return math.sqrt(float((influences**2).sum()) * blocks / max(blocks - 1, 1)), max(blocks - 1, 1)
-
-
-def _require_pairs(ours: Sequence[Stratum], theirs: Sequence[Stratum]) -> None:
-    left, right = (
-        {part.key: set(part.samples) for part in ours},
-        {part.key: set(part.samples) for part in theirs},
-    )
-    if left == right:
-        return
-    for key in sorted(left.keys() | right.keys()):
-        only_left, only_right = (
-            left.get(key, set()) - right.get(key, set()),
-            right.get(key, set()) - left.get(key, set()),
-        )
-        if only_left or only_right:
-            example = min(only_left or only_right)
-            raise StatisticsError(
-                f"expected both models on the same samples, but in {'/'.join(key)} {len(only_left)} are the "
-                f"candidate's alone and {len(only_right)} the baseline's alone (such as {example!r}); "
-                "evaluate both on the same data"
-            )
-
-
-def _require_equal_targets(candidate: pl.DataFrame, baseline: pl.DataFrame) -> None:
-    keys = ["split", "subset", "sample"]
-    targets = [
-        frame.group_by(keys).agg(pl.col("target").min().cast(pl.Float64)) for frame in (candidate, baseline)
-    ]
-    other = targets[0].join(targets[1], on=keys).filter(pl.col("target") != pl.col("target_right"))
-    if not other.is_empty():
-        raise StatisticsError(
-            f"expected the same targets for both models, but {other.height} differ (such as sample "
-            f"{other['sample'].min()!r}); the two were scored on different data: evaluate both again"
-        )
 
 
 def _sign_flip_p(differences: Sequence[Floats], seed: int) -> float:
