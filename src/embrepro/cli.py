@@ -76,6 +76,15 @@ def evaluate(model: ModelKey) -> None:
 
 
 @app.command(rich_help_panel=STAGES)
+def benchmark(model: ModelKey) -> None:
+    """Measure a model's speed, memory and size in turn with the baseline's."""
+    config = _offline()
+    from embrepro.stages import benchmark as stage
+
+    stage.run(config, Layout(), model)
+
+
+@app.command(rich_help_panel=STAGES)
 def aggregate() -> None:
     """Compare the models and write the metrics."""
     config = _offline()

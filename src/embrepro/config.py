@@ -136,6 +136,23 @@ class Device(_Section):
     batch_size: int | None = Field(default=None, gt=0, description="texts encoded at once; null keeps the model's own")
 
 
+class Benchmark(_Section):
+    """How long and how often the benchmark stage measures."""
+
+    repeats: int = Field(ge=6, description="measurements of each setting; a median of fewer than six has no 95 % interval")
+    batch_sizes: list[int] = Field(min_length=1, description="texts encoded at once")
+    seconds: float = Field(gt=0, description="least time of one measurement; sets how many texts it takes")
+    longest_batch: float = Field(gt=0, description="seconds; bigger batches than take a model this long are left out for it")
+    queries: int = Field(gt=0, description="single queries in each repeat")
+
+    @field_validator("batch_sizes")
+    @classmethod
+    def _ascending(cls, value: list[int]) -> list[int]:
+        if any(size < 1 for size in value) or value != sorted(set(value)):
+            raise ValueError(f"each batch size once, from the smallest to the largest, at least 1; got {value}")
+        return value
+
+
 class Runtime(_Section):
     """Where the stages run."""
 
@@ -158,6 +175,7 @@ class Config(_Section):
     device: Device
     runtime: Runtime
     source: Source
+    benchmark: Benchmark
     claims: list[str] = Field(description="files of conf/claims to judge in the report")
     recommendation: str | None = Field(description="file of conf/recommendation that decides each use case")
     seed: int = Field(ge=0)

@@ -45,7 +45,16 @@ class Layout:
         """What became of every requested task for a model."""
         return self.root / "reports" / "status" / f"{key}.json"
 
+    def benchmark(self, key: str) -> Path:
+        """Speed of a model, measured in turn with the baseline."""
+        return self.root / "benchmarks" / f"{key}.json"
+
     @property
     def reports(self) -> Path:
         """Metrics, plots and pages."""
         return self.root / "reports"
+
+    @property
+    def speed(self) -> Path:
+        """Speed of all models, apart from the metrics because no two measurements agree to the byte."""
+        return self.reports / "speed.json"

@@ -18,6 +18,7 @@ from embrepro.files import keep_only, write_json, write_text
 from embrepro.layout import Layout
 from embrepro.sources import models as model_sources
 from embrepro.sources.models import ModelManifest
+from embrepro.stages import benchmark
 from embrepro.stages.evaluate import PACKAGES, SAMPLES_SUFFIX
 from embrepro.stages.records import Outcome, Record
 from embrepro.tasks import frozen, registry, samples, suite
@@ -51,6 +52,7 @@ def run(config: Config, layout: Layout) -> Summary:
         recipe={"device": config.device.name, "threads": config.device.threads},
     )
     _write(layout, summary)
+    benchmark.combine(config, layout)
     return summary
 
 
