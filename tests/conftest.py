@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +36,19 @@ def build_static_model(folder: Path, *, dtype: str = "float16", dimensions: int 
     vectors = np.random.default_rng(seed).standard_normal((len(vocabulary), dimensions)).astype(dtype)
     StaticModel(vectors, tokenizer, normalize=True).save_pretrained(str(folder))
     return folder
+
+
+def copy_repository(target: Path) -> None:
+    """This working tree without what git ignores, what a run made and what it recorded."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=REPOSITORY, capture_output=True, text=True, check=True,
+    ).stdout
+    for name in filter(None, listed.split("\0")):
+        source = REPOSITORY / name
+        if source.is_file() and name != "dvc.lock" and not name.startswith("reports/"):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target / name)
 
 
 @pytest.fixture(scope="session")
