@@ -139,17 +139,17 @@ class Device(_Section):
 class Benchmark(_Section):
     """How long and how often the benchmark stage measures."""
 
-    repeats: int = Field(ge=6, description="measurements of each setting; a median of fewer than six has no 95 % interval")
+    repeats: int = Field(ge=6, description="of each setting; a median of fewer than six has no 95 % interval")
     batch_sizes: list[int] = Field(min_length=1, description="texts encoded at once")
     seconds: float = Field(gt=0, description="least time of one measurement; sets how many texts it takes")
-    longest_batch: float = Field(gt=0, description="seconds; bigger batches than take a model this long are left out for it")
+    longest_batch: float = Field(gt=0, description="seconds; what batch would take a model longer is left out for it")
     queries: int = Field(gt=0, description="single queries in each repeat")
 
     @field_validator("batch_sizes")
     @classmethod
     def _ascending(cls, value: list[int]) -> list[int]:
         if any(size < 1 for size in value) or value != sorted(set(value)):
-            raise ValueError(f"each batch size once, from the smallest to the largest, at least 1; got {value}")
+            raise ValueError(f"each size once, from the smallest to the largest, at least 1; got {value}")
         return value
 
 

@@ -1,7 +1,7 @@
-"""The clock: how long a model takes for texts, how sure that is, and what the model weighs in a process of its own.
+"""The clock: how long a model takes for texts, how sure that is, and what it weighs in a process of its own.
 
-Models that are to be compared are loaded into one process and measured in turn, so that whatever else the machine is
-doing falls on each of them alike.
+Models that are to be compared are loaded into one process and measured in turn, so that whatever else the
+machine is doing falls on each of them alike.
 """
 
 from __future__ import annotations
@@ -47,9 +47,10 @@ def use_threads(device: Device) -> int:
     return torch.get_num_threads()
 
 
-def take(texts: Sequence[str], count: int) -> list[str]:
-    """The first `count` texts, from the start again where there are fewer."""
-    return list(islice(cycle(texts), count))
+def take(texts: Sequence[str], count: int, start: int = 0) -> list[str]:
+    """`count` texts from index `start` on, beginning again after the last."""
+    first = start % len(texts)
+    return list(islice(cycle(texts), first, first + count))
 
 
 def seconds(loaded: SentenceTransformer, texts: list[str], batch_size: int) -> float:
@@ -61,7 +62,9 @@ def seconds(loaded: SentenceTransformer, texts: list[str], batch_size: int) -> f
     return perf_counter() - started
 
 
-def calibrate(loaded: SentenceTransformer, texts: Sequence[str], batch_size: int, at_least: float) -> tuple[int, float]:
+def calibrate(
+    loaded: SentenceTransformer, texts: Sequence[str], batch_size: int, at_least: float
+) -> tuple[int, float]:
     """How many texts, in whole batches, take at least `at_least` seconds, and how many a second those were.
 
     The calls it takes to find out are the warm-up.
@@ -83,8 +86,9 @@ def count_tokens(loaded: SentenceTransformer, texts: list[str]) -> int:
 def measure(values: Sequence[float]) -> Measure:
     """The median of independent repeats and its 95 % interval by order statistics.
 
-    The interval is the exact one that inverts the sign test (Conover, Practical Nonparametric Statistics, 3rd ed.,
-    section 3.2), free of any assumption on how times are distributed. Six repeats are the fewest that have one.
+    The interval is the exact one that inverts the sign test (Conover, Practical Nonparametric Statistics,
+    3rd ed., section 3.2); it assumes nothing about how times are distributed. Six repeats are the fewest that
+    have one.
     """
     import numpy as np
     from scipy.stats import quantile_test
@@ -105,8 +109,8 @@ def footprint(
         device: what to load it on.
         texts: embedded once, at `batch_size`, before the peak is read.
         batch_size: texts encoded at once.
-        repeats: times the model is loaded for `load_seconds`, after a first time that does not count because it also
-            loads libraries and fills the file cache.
+        repeats: times the model is loaded for `load_seconds`, after a first time that does not count because
+            it also loads libraries and fills the file cache.
 
     Raises:
         KitError: the process was killed, most likely for want of memory.
@@ -116,8 +120,8 @@ def footprint(
             return fresh.submit(_footprint, folder, model, device, texts, batch_size, repeats).result()
         except BrokenProcessPool:
             raise KitError(
-                f"The process that loaded {model.full_name} to measure its memory was killed, most likely because the"
-                " machine has too little. Free some, or lower the model's batch_size."
+                f"The process that loaded {model.full_name} to measure its memory was killed, most likely"
+                " because the machine has too little. Free some, or lower the model's batch_size."
             ) from None
 
 
@@ -148,7 +152,9 @@ def _peak_memory() -> int:
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
         return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
     except (OSError, StopIteration):
-        raise KitError("The peak memory of a process is read from VmHWM in /proc/self/status, which this system has not.") from None
+        raise KitError(
+            "The peak memory of a process is read from VmHWM in /proc/self/status, which this system lacks."
+        ) from None
 
 
 def _wait(loaded: SentenceTransformer) -> None:

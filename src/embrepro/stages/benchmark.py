@@ -1,7 +1,7 @@
 """Benchmark: speed, memory and size of a model, measured in turn with the baseline in one process.
 
-Texts are English ones of the kit's own suite, the same at every run. Times go from strings to vectors: cutting into
-tokens counts, as it does for whoever uses the model.
+Texts are English ones of the kit's own suite, the same at every run. Times go from strings to vectors, so the
+tokenizer counts, as it does for whoever uses the model.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Contender:
 
 
 def run(config: Config, layout: Layout, key: str) -> SpeedReport:
-    """Measure a model, in turn with the baseline unless it is the baseline, and write `benchmarks/<key>.json`.
+    """Measure a model, in turn with the baseline unless it is that, and write `benchmarks/<key>.json`.
 
     Raises:
         ConfigError: an unknown model, or a device that is not there.
@@ -89,7 +89,7 @@ def run(config: Config, layout: Layout, key: str) -> SpeedReport:
 
 
 def combine(config: Config, layout: Layout) -> SpeedReport | None:
-    """All models' benchmarks as one, written to `reports/speed.json`; None, and no such file, where there is none.
+    """All models' benchmarks as one, written to `reports/speed.json`; None, and no file, where there is none.
 
     The baseline's numbers are those measured in turn with the candidate, where there are such.
     """
@@ -134,7 +134,7 @@ def queries(count: int) -> list[str]:
 def throughput_ratio(
     model: Mapping[Setting, Sequence[float]], baseline: Mapping[Setting, Sequence[float]]
 ) -> Measure:
-    """Texts per second, model over baseline: each repeat's geometric mean over the settings that both have."""
+    """Texts per second, model over baseline: each repeat's geometric mean over settings that both have."""
     common = [setting for setting in model if setting in baseline]
     ratios = np.array([np.divide(model[setting], baseline[setting]) for setting in common])
     return timing.measure(np.exp(np.log(ratios).mean(axis=0)).tolist())
@@ -173,7 +173,7 @@ def _load(config: Config, layout: Layout, key: str) -> Contender:
 
 
 def _calibrate(contenders: Sequence[Contender], pool: Mapping[Length, list[str]], wanted: Benchmark) -> None:
-    """Find how many texts each measurement takes; leave out what would take a model too long, such as big batches on a CPU."""
+    """Find how many texts each measurement takes; leave out batches that would take a model too long."""
     for contender, length in product(contenders, LENGTHS):
         rate = math.inf
         for batch_size in wanted.batch_sizes:
@@ -183,14 +183,19 @@ def _calibrate(contenders: Sequence[Contender], pool: Mapping[Length, list[str]]
             contender.counts[Setting(length, batch_size)] = count
 
 
-def _measure_throughput(contenders: Sequence[Contender], pool: Mapping[Length, list[str]], repeats: int) -> None:
-    """Every setting once in each repeat, the models in turn: a slow minute of the machine spoils one repeat of each alike."""
+def _measure_throughput(
+    contenders: Sequence[Contender], pool: Mapping[Length, list[str]], repeats: int
+) -> None:
+    """Every setting once in each repeat, the models in turn: a slow moment falls on one repeat of each alike.
+
+    Each repeat goes on to the next texts, so that a handful of them does not stand for all.
+    """
     settings = list(dict.fromkeys(setting for each in contenders for setting in each.counts))
     with console.work(STAGE, f"{contenders[0].key} throughput", repeats * len(settings), "settings") as work:
-        for _, setting in product(range(repeats), settings):
+        for repeat, setting in product(range(repeats), settings):
             for contender in contenders:
                 if count := contender.counts.get(setting):
-                    chosen = timing.take(pool[setting.length], count)
+                    chosen = timing.take(pool[setting.length], count, repeat * count)
                     elapsed = timing.seconds(contender.loaded, chosen, setting.batch_size)
                     contender.rates.setdefault(setting, []).append(count / elapsed)
             work.advance(1)
@@ -211,7 +216,9 @@ def _measure_latency(contenders: Sequence[Contender], wanted: Benchmark) -> None
                 work.advance(1)
 
 
-def _speed(config: Config, layout: Layout, contender: Contender, pool: Mapping[Length, list[str]]) -> ModelSpeed:
+def _speed(
+    config: Config, layout: Layout, contender: Contender, pool: Mapping[Length, list[str]]
+) -> ModelSpeed:
     model = config.models[contender.key]
     manifest, snapshot = model_sources.read(layout.models / contender.key)
     known = embrepro.models.facts(contender.loaded)
@@ -235,9 +242,10 @@ def _speed(config: Config, layout: Layout, contender: Contender, pool: Mapping[L
 
 
 def _throughput(contender: Contender, setting: Setting, pool: list[str]) -> Throughput:
-    counted = timing.take(pool, contender.counts[setting])
-    tokens_per_text = timing.count_tokens(contender.loaded, counted) / len(counted)
-    rate = timing.measure(contender.rates[setting])
+    rates = contender.rates[setting]
+    embedded = pool[: contender.counts[setting] * len(rates)]
+    tokens_per_text = timing.count_tokens(contender.loaded, embedded) / len(embedded)
+    rate = timing.measure(rates)
     return Throughput(
         length=setting.length,
         tokens_per_text=tokens_per_text,
@@ -267,7 +275,8 @@ def _machine(config: Config, layout: Layout, threads: int) -> Machine:
 def _say(report: SpeedReport, key: str, seconds: float) -> None:
     found = report.models[key]
     fastest = max(setting.texts_per_second.median for setting in found.throughput)
-    words = f"benchmark {key}: up to {fastest:.0f} texts/s, a query in {found.latency.p50:.2f} ms, {found.size_mb:.1f} MB"
+    words = f"up to {fastest:.0f} texts/s, a query in {found.latency.p50:.2f} ms, {found.size_mb:.1f} MB"
     if ratio := report.throughput_ratio.get(key):
-        words += f"; {ratio.median:.1f} [{ratio.low:.1f}, {ratio.high:.1f}] times the throughput of {report.baseline}"
-    console.say(f"{words} (in {console.duration(seconds)})")
+        interval = f"[{ratio.low:.1f}, {ratio.high:.1f}]"
+        words += f", {ratio.median:.1f} {interval} times the throughput of {report.baseline}"
+    console.say(f"benchmark {key}: {words}, measured in {console.duration(seconds)}")
