@@ -13,6 +13,7 @@ from statistics import mean, quantiles
 import mteb
 import numpy as np
 import pytest
+from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
 from mteb.results import TaskResult
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
@@ -31,7 +32,7 @@ from embrepro.tasks.suite.items import (
 )
 
 CLUSTERING = "EmbreproTopicClustering"
-RERANKING = [name for name in CATEGORIES if name != CLUSTERING]
+RETRIEVAL = [name for name in CATEGORIES if name != CLUSTERING]
 
 
 def fold(text: str) -> str:
@@ -75,7 +76,7 @@ def test_no_text_occurs_twice_so_no_positive_is_another_items_negative(task: str
     assert repeated == []
 
 
-@pytest.mark.parametrize("task", RERANKING)
+@pytest.mark.parametrize("task", RETRIEVAL)
 def test_no_positive_contains_its_query(task: str) -> None:
     assert [item.id for item in reranking_items(task) if fold(item.query) in fold(item.positive)] == []
 
@@ -83,7 +84,7 @@ def test_no_positive_contains_its_query(task: str) -> None:
 @pytest.mark.parametrize("task", CATEGORIES)
 def test_domains_are_varied_and_none_dominates(task: str) -> None:
     counts = Counter(item.domain for item in read_items(task))
-    minimum = 10 if task == CLUSTERING else 12  # a clustering domain is a topic's field
+    minimum = 10 if task == CLUSTERING else 12
     assert len(counts) >= minimum
     assert max(counts.values()) <= 0.2 * sum(counts.values())
 
@@ -94,7 +95,7 @@ def test_lengths_are_varied(task: str) -> None:
     assert upper >= 1.3 * lower
 
 
-@pytest.mark.parametrize("task", RERANKING)
+@pytest.mark.parametrize("task", RETRIEVAL)
 def test_length_does_not_give_the_positive_away(task: str) -> None:
     items = reranking_items(task)
     longest = mean(len(item.positive) > max(map(len, item.negatives)) for item in items)
@@ -110,7 +111,7 @@ def test_shared_words_mislead_on_average(task: str) -> None:
     assert positive < negative
 
 
-@pytest.mark.parametrize("task", RERANKING)
+@pytest.mark.parametrize("task", RETRIEVAL)
 def test_hard_negatives_share_words_with_the_positive_or_the_query(task: str) -> None:
     """A random candidate of another item shares fewer words: the negatives are near misses."""
     items = reranking_items(task)
@@ -146,7 +147,7 @@ def test_code_understanding_has_three_programming_languages() -> None:
     assert sum(count >= 40 for count in counts.values()) >= 3
 
 
-@pytest.mark.parametrize("task", [name for name in RERANKING if "Code" not in name])
+@pytest.mark.parametrize("task", [name for name in RETRIEVAL if "Code" not in name])
 def test_only_code_names_a_programming_language(task: str) -> None:
     assert {item.programming_language for item in reranking_items(task)} == {None}
 
@@ -246,25 +247,113 @@ def test_metadata_pins_the_data_and_states_the_score(task: str) -> None:
     assert set(file_revision(task)) != {"0"}
     assert metadata.license == "apache-2.0"
     assert metadata.prompt is None
-    expected = ("Clustering", "v_measure") if task == CLUSTERING else ("Reranking", "hit_rate_at_1")
+    expected = ("Clustering", "v_measure") if task == CLUSTERING else ("Retrieval", "ndcg_at_10")
     assert (metadata.type, metadata.main_score) == expected
 
 
-@pytest.mark.parametrize("task", RERANKING)
-def test_the_positives_stand_at_every_place_equally_often(task: str) -> None:
-    loaded = TASKS[task]()
-    loaded.load_data()
-    split = loaded.dataset["default"]["test"]
+@pytest.mark.parametrize("task", RETRIEVAL)
+def test_every_query_searches_all_texts_of_its_category(task: str) -> None:
+    split = loaded(task)
+    items = reranking_items(task)
     text = dict(zip(split["corpus"]["id"], split["corpus"]["text"], strict=True))
-    places = Counter()
-    for item in reranking_items(task):
-        candidates = split["top_ranked"][item.id]
-        assert {text[id_] for id_ in candidates} == {item.positive, *item.negatives}
+    assert split["top_ranked"] is None
+    assert list(split["queries"]["id"]) == [item.id for item in items]
+    assert sorted(text.values()) == sorted(
+        text for item in items for text in (item.positive, *item.negatives)
+    )
+    for item in items:
         (positive,) = split["relevant_docs"][item.id]
         assert text[positive] == item.positive
-        places[candidates.index(positive)] += 1
+
+
+@pytest.mark.parametrize("task", RETRIEVAL)
+def test_the_positives_are_spread_evenly_over_the_order_of_ties(task: str) -> None:
+    split = loaded(task)
+    relevant = {id_ for documents in split["relevant_docs"].values() for id_ in documents}
+    flags = [id_ in relevant for id_ in sorted(split["corpus"]["id"])]
+    places = Counter()
+    for start in range(0, len(flags), 4):
+        block = flags[start : start + 4]
+        assert sum(block) == 1
+        places[block.index(True)] += 1
     assert max(places.values()) - min(places.values()) <= 1
     assert len(places) == 4
+
+
+@pytest.mark.parametrize("task", RETRIEVAL)
+def test_a_corpus_that_mteb_would_cut_off_is_refused(task: str) -> None:
+    documents = 4 * len(reranking_items(task))
+    cut = type("Cut", (TASKS[task],), {"k_values": (1, 10, documents - 1)})
+    with pytest.raises(TaskError, match=rf"{task}: expected at most {documents - 1} .* got {documents}"):
+        cut().load_data()
+    enough = type("Enough", (TASKS[task],), {"k_values": (1, 10, documents)})
+    enough().load_data()
+
+
+def loaded(task: str) -> RetrievalSplitData:
+    """Return the one split of a task."""
+    task_ = TASKS[task]()
+    task_.load_data()
+    return task_.dataset["default"]["test"]
+
+
+@pytest.mark.parametrize(
+    ("similarities", "accuracy", "roc_auc"),
+    [
+        # Queries of (positive, three negatives); the expected values are counted by hand.
+        pytest.param([(9, 1, 2, 3), (8, 7, 6, 5)], 1, 1, id="separated"),
+        pytest.param([(1, 2, 3, 4), (5, 6, 7, 8)], 0, 3 / 12, id="inverted within, not across queries"),
+        pytest.param([(5, 5, 5, 5), (5, 5, 5, 5)], 1 / 4, 1 / 2, id="all equal"),
+        pytest.param([(5, 5, 1, 1), (5, 5, 5, 1)], (1 / 2 + 1 / 3) / 2, 9 / 12, id="ties with some"),
+        pytest.param([(5, 5, 6, 1), (5, 1, 1, 1)], 1 / 2, 9 / 12, id="a tie below the top counts nothing"),
+    ],
+)
+def test_scores_against_the_own_hard_negatives(
+    similarities: list[tuple[float, ...]], accuracy: float, roc_auc: float
+) -> None:
+    qrels, results = hand_made(similarities)
+    scores = score(qrels, results)
+    assert scores["hard_negative_accuracy"] == pytest.approx(accuracy)
+    assert scores["roc_auc"] == pytest.approx(roc_auc)
+
+
+def test_texts_of_other_queries_do_not_enter_the_scores_against_the_own() -> None:
+    qrels, results = hand_made([(9, 1, 2, 3), (8, 7, 6, 5)])
+    for query, run in results.items():
+        run.update({f"other-{query}": 100.0})
+    assert score(qrels, results) == {"hard_negative_accuracy": 1, "roc_auc": 1}
+
+
+def test_a_search_that_leaves_out_a_hard_negative_is_refused() -> None:
+    qrels, results = hand_made([(9, 1, 2, 3), (8, 7, 6, 5)])
+    del results["sem-001"]["sem-001-d"]
+    with pytest.raises(TaskError, match=r"query sem-001: .* none to sem-001-d"):
+        score(qrels, results)
+
+
+@pytest.mark.parametrize("similarity", [float("nan"), float("inf")])
+def test_similarities_that_are_not_finite_are_refused(similarity: float) -> None:
+    qrels, results = hand_made([(9, 1, 2, similarity), (8, 7, 6, 5)])
+    with pytest.raises(TaskError, match="finite"):
+        score(qrels, results)
+
+
+def hand_made(
+    similarities: Sequence[tuple[float, ...]],
+) -> tuple[dict[str, dict[str, int]], dict[str, dict[str, float]]]:
+    """Return qrels and similarities of queries whose positive is document a."""
+    queries = [f"sem-{number:03d}" for number in range(len(similarities))]
+    qrels = {query: {f"{query}-a": 1} for query in queries}
+    results = {
+        query: {f"{query}-{slot}": float(value) for slot, value in zip("abcd", values, strict=True)}
+        for query, values in zip(queries, similarities, strict=True)
+    }
+    return qrels, results
+
+
+def score(qrels: dict[str, dict[str, int]], results: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Return the scores a task adds to mteb's own."""
+    return TASKS["EmbreproSemanticSimilarity"]().task_specific_scores({}, qrels, results, "test", "default")
 
 
 def static_model(vectors: np.ndarray, vocabulary: Sequence[str]) -> SentenceTransformer:
@@ -308,13 +397,18 @@ def static() -> SentenceTransformer:
 
 
 def test_a_constant_model_scores_chance(constant_model: SentenceTransformer) -> None:
-    """Ties are broken by document id; see `_positive_slots`."""
+    """Where all similarities are equal mteb ranks by document id; see `_positive_slots`."""
     for name, task in TASKS.items():
-        score = evaluate(constant_model, task()).get_score()
+        (scores,) = evaluate(constant_model, task()).scores["test"]
         if name == CLUSTERING:
-            assert score == pytest.approx(0, abs=0.05)
-        else:
-            assert 0.20 <= score <= 0.30, name
+            assert scores["main_score"] == pytest.approx(0, abs=0.05)
+            continue
+        # A positive is at each of the ranks of n documents with probability 1/n: the mean of the discounts.
+        chance = sum(1 / np.log2(rank + 1) for rank in range(1, 11)) / (4 * len(reranking_items(name)))
+        assert 0.004 < chance < 0.006
+        assert scores["main_score"] == pytest.approx(chance, rel=0.2), name
+        assert scores["hard_negative_accuracy"] == pytest.approx(0.25), name
+        assert scores["roc_auc"] == pytest.approx(0.5), name
 
 
 def test_a_constant_model_is_nearly_perfect_by_the_older_definitions(
@@ -334,7 +428,7 @@ def test_a_constant_model_is_nearly_perfect_by_the_older_definitions(
         assert scores["first"][category] == pytest.approx(1, abs=1e-6), category
 
 
-@pytest.mark.parametrize("task", [*RERANKING, pytest.param(CLUSTERING, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("task", [*RETRIEVAL, pytest.param(CLUSTERING, marks=pytest.mark.slow)])
 def test_evaluating_twice_gives_the_same_scores(static: SentenceTransformer, task: str) -> None:
     shared = TASKS[task]()
     first, second = evaluate(static, shared), evaluate(static, shared)
@@ -342,18 +436,20 @@ def test_evaluating_twice_gives_the_same_scores(static: SentenceTransformer, tas
     assert first.scores == second.scores == fresh.scores
 
 
-def test_the_accuracy_is_the_share_of_positives_above_all_their_negatives(
-    static: SentenceTransformer,
-) -> None:
+def test_the_scores_are_those_of_the_similarities_themselves(static: SentenceTransformer) -> None:
     name = "EmbreproConversationalUnderstanding"
-    scores = evaluate(static, TASKS[name]()).scores["test"][0]
-    first = []
-    for item in reranking_items(name):
-        similarity = static.similarity(
-            static.encode([item.query]), static.encode([item.positive, *item.negatives])
-        )
-        first.append(bool(similarity[0, 0] > similarity[0, 1:].max()))
-    assert scores["main_score"] == pytest.approx(mean(first), abs=0.01)
+    (scores,) = evaluate(static, TASKS[name]()).scores["test"]
+    items = reranking_items(name)
+    documents = static.encode([text for item in items for text in (item.positive, *item.negatives)])
+    similarity = static.similarity(static.encode([item.query for item in items]), documents).numpy()
+    gains, first = [], []
+    for place, row in enumerate(similarity):
+        own = row[4 * place : 4 * place + 4]
+        rank = 1 + int((row > own[0]).sum())
+        gains.append(1 / np.log2(rank + 1) if rank <= 10 else 0)
+        first.append(bool(own[0] > own[1:].max()))
+    assert scores["main_score"] == scores["ndcg_at_10"] == pytest.approx(mean(gains), abs=0.01)
+    assert scores["hard_negative_accuracy"] == pytest.approx(mean(first), abs=0.01)
     assert 0 < scores["roc_auc"] < 1
 
 
@@ -432,7 +528,7 @@ def test_the_topics_of_a_perfect_model_get_nearly_full_marks() -> None:
 
 def test_no_two_negatives_of_an_item_are_nearly_the_same() -> None:
     """Two texts may share their words in another order, but not in the same order."""
-    for task in RERANKING:
+    for task in RETRIEVAL:
         for item in reranking_items(task):
             for left, right in combinations(item.negatives, 2):
                 assert fold(left).rstrip(".") != fold(right).rstrip("."), item.id

@@ -95,7 +95,7 @@ def file_revision(task: str) -> str:
 
 
 def read_items(task: str, folder: Traversable | None = None) -> tuple[RerankingItem | ClusteringItem, ...]:
-    """Return the items of a task in file order; read once and kept.
+    """Return the items of a task in file order; those of the package are read once and kept.
 
     Args:
         task: a name in `CATEGORIES`.
@@ -104,11 +104,11 @@ def read_items(task: str, folder: Traversable | None = None) -> tuple[RerankingI
     Raises:
         TaskError: no such task, or its data file is absent or malformed; names the file and the line.
     """
-    return _read_items(task, folder or _PACKAGED)
+    return _packaged_items(task) if folder is None else _items(task, folder)
 
 
 def reranking_items(task: str) -> list[RerankingItem]:
-    """Return the items of a reranking task of the package."""
+    """Return the items of a retrieval task of the package."""
     return [item for item in read_items(task) if isinstance(item, RerankingItem)]
 
 
@@ -118,7 +118,11 @@ def clustering_items() -> list[ClusteringItem]:
 
 
 @cache
-def _read_items(task: str, folder: Traversable) -> tuple[RerankingItem | ClusteringItem, ...]:
+def _packaged_items(task: str) -> tuple[RerankingItem | ClusteringItem, ...]:
+    return _items(task, _PACKAGED)
+
+
+def _items(task: str, folder: Traversable) -> tuple[RerankingItem | ClusteringItem, ...]:
     name = file_name(task)
     schema = ClusteringItem if task == CLUSTERING_TASK else RerankingItem
     # Not splitlines: a JSON string may hold other line separators than the line feed.

@@ -1,16 +1,18 @@
-"""The suite as mteb tasks: five of type Reranking, one of type Clustering."""
+"""The suite as mteb tasks: five of type Retrieval, one of type Clustering."""
 
-import hashlib
 import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from datasets import Dataset, DatasetDict
 from mteb.abstasks import AbsTask, AbsTaskClustering, AbsTaskRetrieval
 from mteb.abstasks.retrieval_dataset_loaders import RetrievalSplitData
 from mteb.abstasks.task_metadata import TaskMetadata
+from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
+from embrepro.errors import TaskError
 from embrepro.tasks.suite.items import (
     CATEGORIES,
     CLUSTERING_TASK,
@@ -40,9 +42,9 @@ def _metadata(
                 "path": f"embrepro/{CATEGORIES[name].replace(' ', '_')}",
                 "revision": file_revision(name),
             },
-            "type": "Clustering" if clustering else "Reranking",
+            "type": "Clustering" if clustering else "Retrieval",
             "category": "t2c" if clustering else "t2t",
-            "main_score": "v_measure" if clustering else "hit_rate_at_1",
+            "main_score": "v_measure" if clustering else "ndcg_at_10",
             "modalities": ["text"],
             "eval_splits": ["test"],
             "eval_langs": list(eval_langs),
@@ -59,25 +61,35 @@ def _metadata(
     )
 
 
-class _HardNegativeReranking(AbsTaskRetrieval):
-    """One positive against its own three hard negatives, for every query.
+class _HardNegativeRetrieval(AbsTaskRetrieval):
+    """Each query searches all positives and all hard negatives of its category for its one positive.
 
-    The main score, `hit_rate_at_1`, is the share of queries whose positive comes first of the four
-    (chance: 0.25). Beside mteb's scores it gives `roc_auc`: the probability that a positive's similarity
-    exceeds a hard negative's, over all pairs of the task whatever their query (chance: 0.5); it asks more
-    than the main score, namely one scale of similarity for all queries.
+    The main score is `ndcg_at_10` (chance: about 1.1 / queries). Two more scores look only at a query's
+    similarities to its positive and to its own three hard negatives:
+
+    - `hard_negative_accuracy`: the share of queries whose positive is the most similar of the four; equal
+      similarities count as what random tie-breaking would give (chance: 0.25).
+    - `roc_auc`: the probability that a positive's similarity exceeds a hard negative's, over all pairs of
+      the task whatever their query, ties counting half (chance: 0.5); it asks for one scale of similarity
+      for all queries.
     """
 
     def load_data(self, num_proc: int | None = None, **kwargs: Any) -> None:  # noqa: ANN401
         """Build the one split of the task from the package's data file.
 
         Raises:
-            TaskError: the data file is absent or malformed.
+            TaskError: the data file is absent or malformed, or holds more documents than are ranked.
         """
         if self.data_loaded:
             return
-        items = reranking_items(self.metadata.name)
-        self.dataset = {"default": {"test": _split(items)}}
+        split = _split(reranking_items(self.metadata.name))
+        documents, ranked = len(split["corpus"]), max(self.k_values)
+        if documents > ranked:
+            raise TaskError(
+                f"{self.metadata.name}: expected at most {ranked} documents, since mteb ranks no more and "
+                f"every hard negative must be ranked; got {documents}; shorten the data or raise k_values"
+            )
+        self.dataset = {"default": {"test": split}}
         self.data_loaded = True
 
     def task_specific_scores(
@@ -88,90 +100,128 @@ class _HardNegativeReranking(AbsTaskRetrieval):
         hf_split: str,
         hf_subset: str,
     ) -> dict[str, float]:
-        """Return the area under the ROC curve of similarity as a detector of positives."""
-        positive = [document in qrels[query] for query, run in results.items() for document in run]
-        similarity = [score for run in results.values() for score in run.values()]
-        return {"roc_auc": float(roc_auc_score(positive, similarity))}
+        """Return `hard_negative_accuracy` and `roc_auc`, both in [0, 1].
+
+        Raises:
+            TaskError: the model's search left out a query's positive or one of its hard negatives, or gave
+                a similarity that is not finite.
+        """
+        positives, negatives = _own_similarities(qrels, results)
+        labels = np.repeat([1, 0], [positives.size, negatives.size])
+        return {
+            "hard_negative_accuracy": _accuracy(positives, negatives),
+            "roc_auc": float(roc_auc_score(labels, np.concatenate([positives, negatives.ravel()]))),
+        }
+
+
+def _own_similarities(
+    qrels: Mapping[str, Mapping[str, int]], results: Mapping[str, Mapping[str, float]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the similarities to the positives, shape (queries,), and to the own negatives, (queries, 3)."""
+    positives, negatives = [], []
+    for query, relevant in qrels.items():
+        run = results.get(query, {})
+        ids = _document_ids(query)
+        if absent := [id_ for id_ in ids if id_ not in run]:
+            raise TaskError(
+                f"query {query}: expected a similarity to each of its {len(ids)} own documents, got none to "
+                f"{', '.join(absent)}; let the model rank all documents"
+            )
+        positives.append([run[id_] for id_ in ids if id_ in relevant])
+        negatives.append([run[id_] for id_ in ids if id_ not in relevant])
+    if not (np.isfinite(positives).all() and np.isfinite(negatives).all()):
+        raise TaskError("expected finite similarities, got NaN or infinity; check weights and precision")
+    return np.array(positives)[:, 0], np.array(negatives)
+
+
+def _accuracy(positives: NDArray[np.float64], negatives: NDArray[np.float64]) -> float:
+    """Return the expected share of positives ranked first of their own documents, ties broken at random."""
+    first = positives >= negatives.max(axis=1)
+    ties = (negatives == positives[:, None]).sum(axis=1)
+    return float(np.where(first, 1 / (1 + ties), 0.0).mean())
 
 
 def _split(items: Sequence[RerankingItem]) -> RetrievalSplitData:
     slots = _positive_slots(items)
-    corpus, relevant_docs, top_ranked = [], {}, {}
+    corpus, relevant_docs = [], {}
     for item in items:
         texts = list(item.negatives)
         texts.insert(slots[item.id], item.positive)
-        ids = [f"{item.id}-{slot}" for slot in _SLOTS]
+        ids = _document_ids(item.id)
         corpus += [{"id": id_, "text": text, "title": ""} for id_, text in zip(ids, texts, strict=True)]
         relevant_docs[item.id] = {ids[slots[item.id]]: 1}
-        top_ranked[item.id] = ids
     return RetrievalSplitData(
         corpus=Dataset.from_list(corpus),
         queries=Dataset.from_list([{"id": item.id, "text": item.query} for item in items]),
         relevant_docs=relevant_docs,
-        top_ranked=top_ranked,
+        top_ranked=None,
     )
 
 
+def _document_ids(query: str) -> list[str]:
+    """Return the ids of a query's own documents: its positive and its three hard negatives."""
+    return [f"{query}-{slot}" for slot in _SLOTS]
+
+
 def _positive_slots(items: Sequence[RerankingItem]) -> dict[str, int]:
-    """Map each item's id to the place of its positive among the four candidates, every place equally often.
+    """Map each item's id to the place of its positive among its own documents: the four places in turn.
 
-    Where similarities are equal mteb ranks by document id, highest first. Were the positive always at one
-    place, a model without any discrimination would score 0 or 1 instead of chance.
+    Where similarities are equal mteb ranks by document id, highest first. With one positive in any four
+    neighbouring ids, at changing places, a model without any discrimination has chance's nDCG.
     """
-    by_hash = sorted(items, key=lambda item: hashlib.sha256(item.id.encode()).digest())
-    return {item.id: rank % len(_SLOTS) for rank, item in enumerate(by_hash)}
+    return {id_: rank % len(_SLOTS) for rank, id_ in enumerate(sorted(item.id for item in items))}
 
 
-class EmbreproInstructionAwareness(_HardNegativeReranking):
+class EmbreproInstructionAwareness(_HardNegativeRetrieval):
     """Does the model know which task an instruction sets, on one and the same topic?"""
 
     metadata = _metadata(
         "EmbreproInstructionAwareness",
-        "Find the text that does what an instruction asks among texts on the same topic that do not.",
+        "Find the text that does what an instruction asks; other texts on the same topic do not.",
         domains=["Constructed", "Instructional", "Written"],
         task_subtypes=["Intent classification"],
     )
 
 
-class EmbreproSemanticSimilarity(_HardNegativeReranking):
+class EmbreproSemanticSimilarity(_HardNegativeRetrieval):
     """Does the model follow meaning rather than words?"""
 
     metadata = _metadata(
         "EmbreproSemanticSimilarity",
-        "Find the paraphrase in other words among sentences in nearly the same words with another meaning.",
+        "Find the paraphrase in other words; other sentences share more words and mean something else.",
         domains=["Constructed", "Written"],
         task_subtypes=["Duplicate Detection"],
     )
 
 
-class EmbreproCodeUnderstanding(_HardNegativeReranking):
+class EmbreproCodeUnderstanding(_HardNegativeRetrieval):
     """Does the model see what code does, not only what it looks like?"""
 
     metadata = _metadata(
         "EmbreproCodeUnderstanding",
-        "Match code and the description of what it does, among near misses that differ in one point.",
+        "Find the description of a piece of code or the code for one; near misses differ in one point.",
         domains=["Constructed", "Programming", "Written"],
         task_subtypes=["Code retrieval"],
     )
 
 
-class EmbreproConversationalUnderstanding(_HardNegativeReranking):
+class EmbreproConversationalUnderstanding(_HardNegativeRetrieval):
     """Does the model understand what an idiom, a hint or a turn of talk means?"""
 
     metadata = _metadata(
         "EmbreproConversationalUnderstanding",
-        "Find what an idiom, a hint or a turn of talk means among literal and opposite readings.",
+        "Find what an idiom, a hint or a turn of talk means; other texts are literal or opposite readings.",
         domains=["Constructed", "Social", "Spoken", "Written"],
         task_subtypes=["Conversational retrieval"],
     )
 
 
-class EmbreproMultilingualAlignment(_HardNegativeReranking):
+class EmbreproMultilingualAlignment(_HardNegativeRetrieval):
     """Does the model put a sentence beside its translation, not beside a near miss in that language?"""
 
     metadata = _metadata(
         "EmbreproMultilingualAlignment",
-        "Find the translation of a sentence among sentences of the same language that differ in one fact.",
+        "Find the translation of a sentence among texts of all languages; near misses differ in one fact.",
         domains=["Constructed", "Written"],
         task_subtypes=["Cross-Lingual Semantic Discrimination"],
         eval_langs=["eng-Latn", "deu-Latn", "fra-Latn", "ita-Latn", "nld-Latn", "por-Latn", "spa-Latn"],
