@@ -281,15 +281,17 @@ def _explain(problem: Mapping[str, Any], values: Mapping[str, Any]) -> str:
 
 
 def _known_keys(path: Sequence[str]) -> list[str]:
+    """Keys of the section at a path, none where any key may stand; raises KeyError where there is no such section."""
     section: type[BaseModel] | None = Config
     skip = False
     for part in path:
         if skip:
             skip = False
             continue
-        assert section is not None
+        if section is None:
+            return []
         section, skip = _section_of(section.model_fields[part].annotation)
-    return list(section.model_fields) if section else []
+    return list(section.model_fields) if section and not skip else []
 
 
 def _section_of(annotation: object) -> tuple[type[BaseModel] | None, bool]:
@@ -321,12 +323,29 @@ def compose(overrides: Sequence[str] = (), conf: Path | str = "conf") -> dict[st
 
 
 def _hydra_message(message: str, conf: Path) -> str:
-    missing = re.search(r"Could not find '(\w+)/([^']+)'", message)
-    if not missing:
-        return message.strip()
-    group, option = missing.groups()
-    known = [file.stem for file in (conf / group).glob("*.yaml")]
-    return f"{group}={option}: there is no {conf.name}/{group}/{option}.yaml{suggest(option, known)}"
+    """Hydra's complaint about an override in one line, with the nearest known words in place of its advice to append."""
+    if missing := re.search(r"Could not find '(\w+)/([^']+)'", message):
+        group, option = missing.groups()
+        known = sorted(file.stem for file in (conf / group).glob("*.yaml"))
+        return f"{group}={option}: there is no {conf.name}/{group}/{option}.yaml{suggest(option, known)} (all: {', '.join(known)})"
+    if refused := re.search(r"Could not override '([^']+)'", message):
+        return _unknown_override(refused[1].split("."), conf)
+    return " ".join(message.split())
+
+
+def _unknown_override(path: list[str], conf: Path) -> str:
+    models = [file.stem for file in (conf / "model").glob("*.yaml")]
+    for depth, key in enumerate(path):
+        try:
+            known = models if path[:depth] == ["models"] else _known_keys(path[:depth])
+        except KeyError:
+            break
+        if depth == 0:
+            known = [*known, *(folder.name for folder in conf.iterdir() if folder.is_dir())]
+        if known and key not in known:
+            return f"{'.'.join(path[: depth + 1])}: unknown key{suggest(key, known)}"
+    name = ".".join(path)
+    return f"{name}: the chosen files of {conf.name}/ do not hold this key; add it with +{name}=..."
 
 
 def dump(values: Mapping[str, Any]) -> str:

