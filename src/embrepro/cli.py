@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.core import TyperCommand
 
-from embrepro import console
+from embrepro import console, containers
 from embrepro.config import Config, compose, dump, load
 from embrepro.config import check as check_config
 from embrepro.errors import KitError
@@ -18,6 +20,20 @@ from embrepro.layout import Layout
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 STAGES, TOOLS = "Stages (dvc repro runs them in this order)", "Tools"
+
+
+class Stage(TyperCommand):
+    """A command that runs in its image where the configuration says so: runtime=docker."""
+
+    def invoke(self, context: typer.Context) -> object:
+        """Run here, or hand over to the image."""
+        config = load()
+        if not containers.wanted(config):
+            return super().invoke(context)
+        raise typer.Exit(containers.run_in_container(config, sys.argv[1:]))
+
+
+_stage = functools.partial(app.command, rich_help_panel=STAGES, cls=Stage)
 ModelKey = Annotated[str, typer.Argument(help="Key of a model in params.yaml, such as minilm.")]
 
 
@@ -49,7 +65,7 @@ def program(
         raise typer.Exit
 
 
-@app.command(rich_help_panel=STAGES)
+@_stage()
 def download() -> None:
     """Fetch, check and freeze models and tasks. The only stage that uses a network."""
     from embrepro.stages import download as stage
@@ -57,7 +73,7 @@ def download() -> None:
     stage.run(load(), Layout())
 
 
-@app.command(rich_help_panel=STAGES)
+@_stage()
 def encode(model: ModelKey) -> None:
     """Embed every task's distinct texts with a model."""
     config = _offline()
@@ -66,7 +82,7 @@ def encode(model: ModelKey) -> None:
     stage.run(config, Layout(), model)
 
 
-@app.command(rich_help_panel=STAGES)
+@_stage()
 def evaluate(model: ModelKey) -> None:
     """Score a model by mteb's own task code over its stored embeddings."""
     config = _offline()
@@ -75,7 +91,7 @@ def evaluate(model: ModelKey) -> None:
     stage.run(config, Layout(), model)
 
 
-@app.command(rich_help_panel=STAGES)
+@_stage()
 def benchmark(model: ModelKey) -> None:
     """Measure a model's speed, memory and size in turn with the baseline's."""
     config = _offline()
@@ -84,7 +100,7 @@ def benchmark(model: ModelKey) -> None:
     stage.run(config, Layout(), model)
 
 
-@app.command(rich_help_panel=STAGES)
+@_stage()
 def aggregate() -> None:
     """Compare the models and write the metrics."""
     config = _offline()
@@ -93,7 +109,7 @@ def aggregate() -> None:
     stage.run(config, Layout())
 
 
-@app.command(rich_help_panel=STAGES)
+@_stage()
 def report() -> None:
     """Write report.md and report.html."""
     config = _offline()
@@ -102,7 +118,7 @@ def report() -> None:
     stage.run(config, Layout())
 
 
-@app.command(rich_help_panel=STAGES)
+@_stage()
 def check() -> None:
     """Fail where a requested task has no score, naming each with its reason."""
     config = _offline()
@@ -142,6 +158,16 @@ def doctor(folder: Annotated[Path, typer.Argument(help="A folder of results of m
 
     if terminal.print_findings(examination.examine(folder)):
         raise typer.Exit(1)
+
+
+@app.command(rich_help_panel=TOOLS)
+def watch(
+    once: Annotated[bool, typer.Option("--once", help="Print the state once and stop.")] = False,
+) -> None:
+    """Show what a running pipeline is doing: stage, task, done, rate, time left. Ctrl-C ends it."""
+    from embrepro import watching
+
+    watching.watch(once=once)
 
 
 @app.command(name="compose", rich_help_panel=TOOLS)

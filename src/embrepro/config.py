@@ -153,10 +153,22 @@ class Benchmark(_Section):
         return value
 
 
-class Runtime(_Section):
-    """Where the stages run."""
+class Images(_Section):
+    """The image for each device."""
 
-    name: Literal["host"]
+    cpu: str = Field(default="embrepro:cpu", min_length=1)
+    cuda: str = Field(default="embrepro:cuda", min_length=1)
+
+
+class Runtime(_Section):
+    """Where the stages run, and what a container may use. No stage depends on it."""
+
+    name: Literal["host", "docker"]
+    engine: Literal["auto", "docker", "podman"] = Field(default="auto", description="auto: the first that answers")
+    image: Images = Field(default_factory=Images)
+    memory: str | None = Field(default=None, pattern=r"^[1-9]\d*[kmg]$", description="limit, such as 8g; null for none")
+    cpus: float | None = Field(default=None, gt=0, description="limit, such as 1.5; null for none")
+    network: str | None = Field(default=None, description="of the download stage alone; null takes the engine's default")
 
 
 class Source(_Section):

@@ -7,6 +7,7 @@ that found the same numbers.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import subprocess
@@ -19,6 +20,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 IMAGE_VARIABLE = "EMBREPRO_IMAGE"
+REVISION_VARIABLE = "EMBREPRO_REVISION"
 _PACKAGES = (
     "altair",
     "datasets",
@@ -74,12 +76,8 @@ def collect(root: Path, *, device: str, threads: int | None) -> Provenance:
         device: the device the numbers were computed on, such as `cpu` or `cuda`.
         threads: the threads the numbers were computed with; null where the library chose.
     """
-    branch = _git(root, "rev-parse", "--abbrev-ref", "HEAD")
-    changes = _git(root, "status", "--porcelain", "--", *_NOT_OUTPUTS)
     return Provenance(
-        commit=_git(root, "rev-parse", "HEAD"),
-        dirty=None if changes is None else bool(changes),
-        branch=None if branch == "HEAD" else branch,
+        **revision(root),
         commands=_commands(root),
         python=platform.python_version(),
         platform=platform.platform(),
@@ -93,6 +91,22 @@ def collect(root: Path, *, device: str, threads: int | None) -> Provenance:
         config_hash=_hash(root / "params.yaml"),
         date=_now(),
     )
+
+
+def revision(root: Path) -> dict[str, Any]:
+    """The commit, branch and dirtiness of `root`, as fields of `Provenance`; all null outside a git repository.
+
+    An image holds no git: what the host found there comes in as JSON in EMBREPRO_REVISION.
+    """
+    if told := os.environ.get(REVISION_VARIABLE):
+        return json.loads(told)
+    branch = _git(root, "rev-parse", "--abbrev-ref", "HEAD")
+    changes = _git(root, "status", "--porcelain", "--", *_NOT_OUTPUTS)
+    return {
+        "commit": _git(root, "rev-parse", "HEAD"),
+        "dirty": None if changes is None else bool(changes),
+        "branch": None if branch == "HEAD" else branch,
+    }
 
 
 def _git(root: Path, *arguments: str) -> str | None:
