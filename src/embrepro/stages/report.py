@@ -40,23 +40,25 @@ def check(config: Config, layout: Layout) -> None:
     Raises:
         KitError: a requested task has no score.
     """
-    lost: list[str] = []
+    lost: dict[tuple[str, str], list[str]] = {}
     for key in config.models:
         for name, outcome in Record.read(layout.evaluate_record(key)).tasks.items():
             if outcome.done:
                 continue
-            lost.append(f"  {key}, {name}: {outcome.status}")
+            lost.setdefault((name, outcome.status), []).append(key)
             if not config.tasks.allow_missing:
                 _forget(layout, outcome.stage, key, name)
     if not lost:
         console.say("check: every requested task has a score")
         return
-    listing = "\n".join(lost)
+    listing = "\n".join(f"  {name} ({', '.join(keys)}): {status}" for (name, status), keys in lost.items())
+    tasks = len({name for name, _ in lost})
+    count = f"{tasks} task{'s' if tasks > 1 else ''} without a score"
     if config.tasks.allow_missing:
-        console.say(f"check: {len(lost)} without a score, allowed by tasks.allow_missing:\n{listing}")
+        console.say(f"check: {count}, allowed by tasks.allow_missing:\n{listing}")
         return
     raise KitError(
-        f"{len(lost)} without a score (the report has all others: {layout.reports / 'report.html'}):\n{listing}\n"
+        f"{count} (the report has all others: {layout.reports / 'report.html'}):\n{listing}\n"
         "`dvc repro` tries these again and redoes nothing else; tasks.allow_missing=true lets a run end well without them."
     )
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from mteb import AbsTask
 
-Kind = Literal["table", "retrieval", "columns"]
+Kind = Literal["table", "retrieval", "columns", "row"]
 FORMAT = 1
 
 
@@ -244,13 +244,16 @@ class _Writer:
                 raise TaskError(f"{path.removeprefix('data/')} has no rows")
             self._save(f"{path}.parquet", node.data.table, rows=path)
             return {"kind": "table"}
+        if _is_single_row(node):
+            return {**self.write(dict(node[0]), path), "kind": "row"}
         if not isinstance(node, Mapping):
             raise TaskError(f"its data at {path} is a {type(node).__name__}, which cannot be frozen")
         if "corpus" in node and "queries" in node:
             return self._retrieval(node, path)
-        if all(isinstance(child, list) for child in node.values()):
-            self._save(f"{path}.parquet", pa.table({key: [child] for key, child in node.items()}), rows=None)
-            self.rows[path.removeprefix("data/")] = max(len(child) for child in node.values())
+        if all(_is_column(child) for child in node.values()):
+            columns = {key: list(child[:]) for key, child in node.items()}
+            self._save(f"{path}.parquet", pa.table({key: [column] for key, column in columns.items()}), rows=None)
+            self.rows[path.removeprefix("data/")] = max(len(column) for column in columns.values())
             return {"kind": "columns"}
         holds_splits = not self.kept.isdisjoint(node) or all(_is_leaf(child) for child in node.values())
         if holds_splits and (absent := sorted(self.scored - set(node))):
@@ -301,8 +304,9 @@ class _Reader:
             return Dataset(self._table(f"{path}.parquet"))
         if kind == "retrieval":
             return self._retrieval(tree, path)
-        if kind == "columns":
-            return self._table(f"{path}.parquet").to_pylist()[0]
+        if kind in ("columns", "row"):
+            columns = self._table(f"{path}.parquet").to_pylist()[0]
+            return [columns] if kind == "row" else columns
         children = {key: self.read(child, f"{path}/{_safe(key)}") for key, child in tree["children"].items()}
         return DatasetDict(children) if all(isinstance(child, Dataset) for child in children.values()) else children
 
@@ -332,7 +336,19 @@ class _Reader:
 def _is_leaf(node: object) -> bool:
     from datasets import Dataset
 
-    return isinstance(node, Dataset) or (isinstance(node, Mapping) and "corpus" in node)
+    return isinstance(node, Dataset) or _is_single_row(node) or (isinstance(node, Mapping) and "corpus" in node)
+
+
+def _is_single_row(node: object) -> bool:
+    """Whether a split is kept as one row of columns, as older pair classification tasks do."""
+    return isinstance(node, list) and len(node) == 1 and isinstance(node[0], Mapping)
+
+
+def _is_column(node: object) -> bool:
+    """Whether a value is a list of cells; `datasets` hands columns out lazily."""
+    from datasets import Column
+
+    return isinstance(node, Column) or (isinstance(node, list) and not _is_single_row(node))
 
 
 def _safe(key: str) -> str:
