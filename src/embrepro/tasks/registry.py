@@ -138,6 +138,8 @@ def _request(task: AbsTask, languages: list[str] | None, subsets: list[str] | No
         if unknown or not subsets:
             what = f"no subset '{unknown[0]}'{suggest(unknown[0], task.metadata.hf_subsets)}" if unknown else "an empty list"
             raise ConfigError(f"tasks.subsets.{name}: {what}")
+        if twice := sorted({subset for subset in subsets if subsets.count(subset) > 1}):
+            raise ConfigError(f"tasks.subsets.{name}: asked for twice: {', '.join(twice)}")
         kept = list(subsets)
     if languages is not None:
         kept = [subset for subset in kept if _speaks(task, subset, languages)]
