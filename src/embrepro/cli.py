@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from typer.core import TyperCommand
@@ -182,6 +184,103 @@ def compose_command(
         Path("params.yaml").write_text(dump(values), encoding="utf-8")
     else:
         typer.echo(dump(values), nl=False)
+
+
+@app.command(rich_help_panel=TOOLS)
+def verify(
+    files: Annotated[list[Path] | None, typer.Argument(help="Files of expected scores; default: conf/expected/*.yaml.")] = None,
+    write: Annotated[Path | None, typer.Option(help="Write this Markdown page, and what was measured as JSON beside it.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="A line for each number that was not run, too.")] = False,
+) -> None:
+    """Hold the last run against published scores: exit 0, 1 where one is a FAIL, 2 where nothing could be judged."""
+    with _exits_2():
+        from embrepro.analysis import expected, grids, pages
+        from embrepro.files import write_json, write_text
+
+        expectations = expected.load(files or [])
+        measured = expected.last_run(Layout())
+        judged = expected.judge(expectations, measured)
+        if write:
+            write_text(write, grids.markdown(pages.reproduced(expectations, judged, measured)))
+            write_json(write.with_suffix(".json"), measured.model_dump())
+        grids.show(pages.verified(expectations, judged, measured, every=every))
+    if any(each.verdict == "FAIL" for each in judged):
+        raise typer.Exit(1)
+
+
+@app.command(rich_help_panel=TOOLS)
+def compare(
+    old: Annotated[str, typer.Argument(help="A git revision, the name of a DVC experiment, or: workspace.")],
+    new: Annotated[str, typer.Argument(help="What to compare with it; the same kinds.")] = "workspace",
+    style: Annotated[Literal["table", "markdown", "html"], typer.Option("--format", help="How to print it.")] = "table",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
+) -> None:
+    """Every score at two revisions, how certain its change is, and what else changed between them."""
+    with _exits_2():
+        from embrepro.analysis import changes, grids, pages, revisions
+        from embrepro.files import dump_json
+
+        root = Layout().root
+        comparison = changes.compare(revisions.load(root, old), revisions.load(root, new))
+        page = pages.compared(comparison)
+        if as_json:
+            typer.echo(dump_json(comparison.model_dump()), nl=False)
+        elif style == "table":
+            grids.show(page)
+        else:
+            typer.echo(grids.markdown(page) if style == "markdown" else grids.html(page), nl=False)
+
+
+@app.command(rich_help_panel=TOOLS)
+def gate(
+    against: Annotated[str, typer.Option(help="The git revision or DVC experiment to be held against.")],
+    revision: Annotated[str, typer.Option(help="What is judged; default: the working tree.")] = "workspace",
+    rules: Annotated[Path, typer.Option(help="The rules.")] = Path("conf/gate/default.yaml"),
+    markdown: Annotated[Path | None, typer.Option(help="Write a summary for a pull request to this file.")] = None,
+) -> None:
+    """Fail a change that made a score really fall or lost one: exit 0, 1 where it fails, 2 where it cannot be judged."""
+    with _exits_2():
+        from embrepro.analysis import gate as decision
+        from embrepro.analysis import grids, pages, revisions
+        from embrepro.files import write_text
+
+        chosen, root = decision.rules(rules), Layout().root
+        outcome = decision.judge(revisions.load(root, against), revisions.load(root, revision), chosen)
+        page = pages.gated(outcome)
+        if markdown:
+            write_text(markdown, grids.markdown(page, marker=pages.GATE_MARKER))
+        grids.show(page)
+    if not outcome.passes:
+        raise typer.Exit(1)
+
+
+@app.command(rich_help_panel=TOOLS)
+def history(
+    until: Annotated[str, typer.Argument(help="The newest revision to look at.")] = "HEAD",
+    last: Annotated[int, typer.Option(min=1, help="How many commits the table shows, newest last.")] = 6,
+    html: Annotated[Path | None, typer.Option(help="Write a page with a chart for every task to this file.")] = None,
+) -> None:
+    """Every metric over the commits that changed reports/metrics.json."""
+    with _exits_2():
+        from embrepro.analysis import grids, pages
+        from embrepro.analysis import history as past
+        from embrepro.files import write_text
+
+        points = past.read(Layout().root, until)
+        if html:
+            write_text(html, grids.html(pages.trends(points, last, drawn=True)))
+        grids.show(pages.trends(points, last))
+
+
+@contextmanager
+def _exits_2() -> Iterator[None]:
+    """End with 2 where a command cannot judge, which must not read as its own "no" (1)."""
+    console.go_offline()
+    try:
+        yield
+    except KitError as error:
+        console.complain(f"embrepro: {error}")
+        raise typer.Exit(2) from None
 
 
 def _offline() -> Config:
