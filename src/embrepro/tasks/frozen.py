@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict
 from embrepro.errors import TaskError
 from embrepro.files import fingerprint, read_json, sha256, write_json
 from embrepro.sources import snapshots
-from embrepro.tasks import registry
+from embrepro.tasks import completeness, registry
 from embrepro.tasks.registry import Request, create
 
 if TYPE_CHECKING:
@@ -78,7 +78,8 @@ def freeze(request: Request, folder: Path, mirror: Path | None) -> Manifest:
 
     Raises:
         SourceError: the data cannot be had or is damaged.
-        TaskError: mteb cannot load it, a split is empty or absent, or it keeps state that cannot be frozen.
+        TaskError: mteb cannot load it, a split is empty or absent, it has other sizes than mteb's statistics say, or it
+            keeps state that cannot be frozen.
     """
     task = create(request)
     fresh = set(vars(task))
@@ -86,6 +87,7 @@ def freeze(request: Request, folder: Path, mirror: Path | None) -> Manifest:
     source = _load(task, mirror)
     writer = _Writer(folder, scored=set(request.splits), trained=getattr(task, "train_split", None))
     tree = writer.write(task.dataset, "data")
+    completeness.expect_whole(task, sorted(writer.kept))
     loaded_state = _random_state(task)
     metadata = task.metadata
     manifest = Manifest(
