@@ -124,8 +124,9 @@ class Side:
             )
         try:
             content = self._stored.read_bytes(path)
-        except (OSError, _dvc_error()) as error:
-            reason = "not in DVC's cache" if "No storage files" in str(error) else "not among DVC's results"
+        except _not_stored() as error:
+            absent = isinstance(error, FileNotFoundError) and "No storage files" not in str(error)
+            reason = "not among DVC's results" if absent else "not in DVC's cache"
             return f"the per-sample scores of {self.revision.label} are {reason}"
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "samples.parquet"
@@ -267,7 +268,9 @@ def _known_names(root: Path) -> list[str]:
     return [WORKSPACE, *listed.split(), *(name for name, _ in experiments(root))]
 
 
-def _dvc_error() -> type[Exception]:
+def _not_stored() -> tuple[type[Exception], ...]:
+    """What DVC raises where it cannot give a file: it knows none, or its cache lacks the file or the folder's list."""
     from dvc.exceptions import DvcException
+    from dvc_data.index import DataIndexDirError
 
-    return DvcException
+    return OSError, DvcException, DataIndexDirError
