@@ -1,4 +1,4 @@
-"""The configuration: what `conf/` composes to, and what is refused before any work, naming key and nearest word."""
+"""The configuration: what `conf/` composes to, and what is refused, naming the key and the nearest word."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is requested is what is resolved; a wrong task, benchmark, language or subset is an error, not a shorter list."""
+"""Requested is resolved: a wrong task, benchmark, language or subset is an error, never a shorter list."""
 
 from __future__ import annotations
 

@@ -10,9 +10,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from embrepro.errors import KitError
+
+Content = TypeVar("Content", bound=BaseModel)
 
 
 def sha256(path: Path) -> str:
@@ -59,6 +63,15 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
         raise KitError(f"{path} is missing; `dvc repro` makes it.") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise KitError(f"{path} is damaged ({error}). Delete it and run `dvc repro` again.") from None
+
+
+def read_model(path: Path, kind: type[Content]) -> Content:
+    """Read JSON as a pydantic model; raises KitError naming a file that is absent, damaged or of another version."""
+    try:
+        return kind.model_validate(read_json(path))
+    except ValidationError as error:
+        missing = ", ".join(".".join(map(str, problem["loc"])) or problem["msg"] for problem in error.errors()[:3])
+        raise KitError(f"{path} does not hold what this version writes ({missing}). Delete it and run `dvc repro` again.") from None
 
 
 @contextmanager

@@ -6,11 +6,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from embrepro.config import Model, Weights
 from embrepro.errors import KitError, SourceError
-from embrepro.files import fingerprint, read_json, replacing_folder, sha256, source_hash, write_json
+from embrepro.files import fingerprint, read_model, replacing_folder, sha256, source_hash, write_json
 from embrepro.sources import snapshots
 
 SNAPSHOT = "snapshot"
@@ -65,7 +65,7 @@ def read(folder: Path) -> tuple[ModelManifest, Path]:
     Raises:
         SourceError: a file is missing or damaged.
     """
-    manifest = ModelManifest.model_validate(read_json(folder / "manifest.json"))
+    manifest = read_model(folder / "manifest.json", ModelManifest)
     for name, expected in manifest.files.items():
         path = folder / SNAPSHOT / name
         if not path.is_file() or sha256(path) != expected:
@@ -91,7 +91,7 @@ def _spec_hash(model: Model) -> str:
 def _kept(folder: Path, spec_hash: str) -> ModelManifest | None:
     try:
         manifest, _ = read(folder)
-    except (KitError, ValidationError):
+    except KitError:
         return None
     return manifest if manifest.spec_hash == spec_hash else None
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from embrepro.config import COMMIT, Weights
+from embrepro.config import Weights
 from embrepro.errors import SourceError
 from embrepro.files import fingerprint, sha256
 
@@ -23,6 +24,7 @@ Kind = Literal["datasets", "models"]
 MODEL_FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "*.jinja", "README.md"]
 UNUSED_FILES = ["onnx/*", "openvino/*", "*/onnx/*", "*/openvino/*", "*.onnx", "*.bin", "*.h5", "*.ot", "*.msgpack", "*.gguf"]
 REACH_SECONDS = 5.0
+COMMIT_OR_ITS_START = re.compile(r"[0-9a-f]{7,}")  # mteb pins some data sets by the first seven digits of a commit
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def dataset(repository: str, revision: str, mirror: Path | None) -> Snapshot:
     Raises:
         SourceError: the revision can move, or neither mirror nor hub has it, or a file is damaged.
     """
-    if not COMMIT.fullmatch(revision):
+    if not COMMIT_OR_ITS_START.fullmatch(revision):
         raise SourceError(f"data set {repository}: revision '{revision}' is not a commit, so its content could change")
     snapshot = _from_mirror("datasets", repository, revision, mirror) or _from_hub("datasets", repository, revision, mirror)
     check_files(snapshot.folder)

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from embrepro.files import read_json, write_json
+from embrepro.files import read_model, write_json
 
 DONE = "done"
 
@@ -40,7 +40,7 @@ class Record(BaseModel):
     @classmethod
     def read(cls, path: Path) -> Record:
         """Read a record; raises KitError where it is absent or damaged."""
-        return cls.model_validate(read_json(path))
+        return read_model(path, cls)
 
     @classmethod
     def read_if_there(cls, path: Path) -> Record:

@@ -1,6 +1,6 @@
 """Whether a loaded task is whole: its sizes beside the descriptive statistics that mteb ships with the package.
 
-mteb scores what it is given. Lost rows, documents or qrels make a score that looks like any other, and often a higher one.
+mteb scores what it is given. Lost rows, documents or qrels make a score that looks like any other, often a higher one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,13 @@ from embrepro.errors import TaskError
 if TYPE_CHECKING:
     from mteb import AbsTask
 
-SAMPLES, QUERIES, DOCUMENTS, QRELS, RANKED = "samples", "queries", "documents", "relevant documents", "ranked documents"
+SAMPLES, QUERIES, DOCUMENTS, QRELS, RANKED = (
+    "samples",
+    "queries",
+    "documents",
+    "relevant documents",
+    "ranked documents",
+)
 
 
 def expect_whole(task: AbsTask, splits: Iterable[str]) -> None:
@@ -24,16 +30,21 @@ def expect_whole(task: AbsTask, splits: Iterable[str]) -> None:
         splits: the splits to compare; those that mteb has no statistics for are only searched for queries without qrels.
 
     Raises:
-        TaskError: a size differs, naming both numbers, or queries have no qrels and so would not count.
+        TaskError: a size differs, naming both numbers; a requested subset is absent; or queries have no qrels and so
+            would not count.
     """
     published = task.metadata.descriptive_stats or {}
     for split in splits:
         for subset in task.hf_subsets:
             data = _data(task, subset, split)
+            where = f"split {split}" if subset == "default" else f"split {split}, subset {subset}"
             if data is None:
+                if split in task.eval_splits:
+                    raise TaskError(
+                        f"its data has no {where}; the copy of the data set that was read is not whole"
+                    )
                 continue
             expected = _expected(published.get(split), subset, only=len(task.metadata.hf_subsets) == 1)
-            where = f"split {split}" if subset == "default" else f"split {split}, subset {subset}"
             if expected is None:
                 _expect_qrels(data, where)
             else:
@@ -92,7 +103,9 @@ def _found(task: AbsTask, data: Any) -> dict[str, int]:  # noqa: ANN401 - the da
     """Sizes of a split, counted as mteb's `_calculate_descriptive_statistics_from_split` counts them."""
     if not _is_retrieval(data):
         return {SAMPLES: _samples(task, data)}
-    judged = sum(1 for documents in data["relevant_docs"].values() for score in documents.values() if score != 0)
+    judged = sum(
+        1 for documents in data["relevant_docs"].values() for score in documents.values() if score != 0
+    )
     sizes = {QUERIES: len(data["queries"]), DOCUMENTS: len(data["corpus"]), QRELS: judged}
     if data.get("top_ranked"):
         sizes[RANKED] = sum(len(documents) for documents in data["top_ranked"].values())

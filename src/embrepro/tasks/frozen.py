@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from embrepro.errors import TaskError
-from embrepro.files import fingerprint, read_json, sha256, write_json
+from embrepro.files import fingerprint, read_model, sha256, write_json
 from embrepro.sources import snapshots
 from embrepro.tasks import completeness, registry
 from embrepro.tasks.registry import Request, create
@@ -113,7 +113,7 @@ def freeze(request: Request, folder: Path, mirror: Path | None) -> Manifest:
 
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a frozen task; raises KitError where it is absent or damaged."""
-    return Manifest.model_validate(read_json(folder / "manifest.json"))
+    return read_model(folder / "manifest.json", Manifest)
 
 
 def thaw(request: Request, folder: Path) -> AbsTask:
@@ -157,11 +157,19 @@ def _load(task: AbsTask, mirror: Path | None) -> str:
         try:
             task.load_data()
         except Exception as error:
-            raise TaskError(f"mteb cannot load it from {snapshot.folder}: {type(error).__name__}: {error}") from error
+            raise TaskError(f"mteb cannot load it from {snapshot.folder}: {_why(error, snapshot.folder)}") from error
         finally:
             task.metadata = published
         task.dataset = _in_memory(_current_layout(task))
     return snapshot.source
+
+
+def _why(error: BaseException, folder: Path) -> str:
+    """The first cause of an error, and the files without a row, which `datasets` cannot read."""
+    while error.__cause__:
+        error = error.__cause__
+    empty = [path for path in sorted(folder.rglob("*.parquet")) if pq.read_metadata(path).num_rows == 0]
+    return f"{type(error).__name__}: {error}" + (f" ({', '.join(map(str, empty))} has no rows)" if empty else "")
 
 
 def _current_layout(task: AbsTask) -> Any:  # noqa: ANN401 - a nested mapping of data sets
@@ -252,7 +260,7 @@ class _Writer:
             raise TaskError(f"its data at {path} is a {type(node).__name__}, which cannot be frozen")
         if "corpus" in node and "queries" in node:
             return self._retrieval(node, path)
-        if all(_is_column(child) for child in node.values()):
+        if node and all(_is_column(child) for child in node.values()):
             columns = {key: list(child[:]) for key, child in node.items()}
             self._save(f"{path}.parquet", pa.table({key: [column] for key, column in columns.items()}), rows=None)
             self.rows[path.removeprefix("data/")] = max(len(column) for column in columns.values())
