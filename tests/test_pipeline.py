@@ -67,6 +67,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         _write_model(folder, key, dimensions)
     defaults = (folder / "conf" / "config.yaml").read_text()
     defaults = defaults.replace("baseline: minilm", "baseline: large").replace("model: static_minilm", "model: small")
+    for slow, quick in (("repeats: 9", "repeats: 6"), ("[1, 8, 32, 128]", "[32]"), ("seconds: 0.05", "seconds: 0.001")):
+        assert slow in defaults
+        defaults = defaults.replace(slow, quick)
     (folder / "conf" / "config.yaml").write_text(defaults)
     (folder / "conf" / "tasks" / "custom.yaml").write_text(
         yaml.safe_dump({"names": TASKS, "benchmark": None, "languages": None, "subsets": {}, "allow_missing": False})

@@ -123,7 +123,7 @@ def test_an_aggregate_task_has_its_parts() -> None:
     assert len(request.parts) == 12
     assert request.leaves() == request.parts
     assert all(part.subsets and part.splits for part in request.parts)
-    assert registry.create_aggregate(request).is_aggregate
+    assert registry.find(request.name).is_aggregate
 
 
 # --- Languages and subsets

@@ -157,8 +157,9 @@ def doctor(folder: Annotated[Path, typer.Argument(help="A folder of results of m
     console.go_offline()
     from embrepro.analysis import doctor as examination
     from embrepro.reporting import terminal
+    from embrepro.tasks import registry
 
-    if terminal.print_findings(examination.examine(folder)):
+    if terminal.print_findings(examination.examine(folder, lookup=registry.find)):
         raise typer.Exit(1)
 
 

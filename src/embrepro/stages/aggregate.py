@@ -96,7 +96,7 @@ def _cell(outcome: Outcome, scored: Scored | None, seed: int) -> Cell:
 def _row(request: Request, layout: Layout, cells: dict[str, Cell], difference: Any) -> TaskRow:  # noqa: ANN401
     manifests = [_manifest(layout.tasks / leaf.name) for leaf in request.leaves()]
     whole = [manifest for manifest in manifests if manifest]
-    metadata = registry.create_aggregate(request).metadata if request.parts else registry.create(request).metadata
+    metadata = registry.find(request.name).metadata if request.parts else registry.create(request).metadata
     single = whole[0] if len(manifests) == 1 and whole else None
     return TaskRow(
         name=request.name,

@@ -227,7 +227,7 @@ def _combine_aggregates(requested: list[Request], record: Record, folder: Path, 
         if missing:
             record.tasks[request.name] = Outcome(status=f"its part {missing[0]} has no score: {record.tasks[missing[0]].status}", stage=STAGE)
             continue
-        task: Any = registry.create_aggregate(request)
+        task: Any = registry.find(request.name)
         results = [TaskResult.from_disk(folder / f"{part.name}.json", load_historic_data=False) for part in request.parts]
         combined = task.combine_task_results(results)
         write_text(folder / f"{request.name}.json", _result_json(combined))

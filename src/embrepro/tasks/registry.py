@@ -41,7 +41,7 @@ def resolve(tasks: Tasks) -> list[Request]:
     languages = [_language(code) for code in tasks.languages] if tasks.languages is not None else None
     if tasks.languages == []:
         raise ConfigError("tasks.languages is an empty list, which would leave nothing to score; use null for all languages.")
-    chosen = [_known(name) for name in tasks.names] if tasks.names else _benchmark(str(tasks.benchmark))
+    chosen = [find(name) for name in tasks.names] if tasks.names else _benchmark(str(tasks.benchmark))
     for name in tasks.subsets:
         if name not in {task.metadata.name for task in chosen}:
             requested = [task.metadata.name for task in chosen]
@@ -55,14 +55,9 @@ def create(request: Request) -> AbsTask:
     Raises:
         ConfigError: there is no such task.
     """
-    task = _known(request.name)
+    task = find(request.name)
     task.hf_subsets = list(request.subsets)
     return task.filter_eval_splits(list(request.splits))
-
-
-def create_aggregate(request: Request) -> AbsTask:
-    """The mteb task that combines the results of a request's parts."""
-    return _known(request.name)
 
 
 def add(task_class: type[AbsTask]) -> None:
@@ -75,7 +70,12 @@ def is_own(task: AbsTask) -> bool:
     return task.metadata.name in _own_tasks()
 
 
-def _known(name: str) -> AbsTask:
+def find(name: str) -> AbsTask:
+    """A fresh task by its name, mteb's or one's own, as it is defined: all subsets and splits.
+
+    Raises:
+        ConfigError: there is no such task; names the nearest ones.
+    """
     import mteb
 
     own = _own_tasks()
