@@ -103,6 +103,8 @@ def footprint(
 ) -> Footprint:
     """Load a model and embed texts in a fresh process, where nothing else is in memory.
 
+    Libraries map a model's weights into memory: what counts as resident are those that the texts made use of.
+
     Args:
         folder: the model's snapshot.
         model: its configuration.

