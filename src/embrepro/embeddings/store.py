@@ -46,7 +46,7 @@ def write(path: Path, embeddings: np.ndarray, key: str) -> None:
 
 def check(embeddings: np.ndarray) -> None:
     """Refuse embeddings that mteb would turn into plausible numbers; raises TaskError."""
-    if embeddings.ndim != 2:
+    if embeddings.ndim != 2 or not embeddings.shape[1]:
         raise TaskError(f"the model returned embeddings of shape {embeddings.shape}, not (texts, dimensions)")
     broken = ~np.isfinite(embeddings).all(axis=1)
     if broken.any():

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from embrepro.errors import KitError
 from embrepro.files import read_model, write_json
 
 DONE = "done"
@@ -44,8 +45,11 @@ class Record(BaseModel):
 
     @classmethod
     def read_if_there(cls, path: Path) -> Record:
-        """Read a record of an earlier run, or an empty one."""
-        return cls.read(path) if path.is_file() else cls()
+        """Read a record of an earlier run; empty where there is none or it is damaged, so that its work is done again."""
+        try:
+            return cls.read(path)
+        except KitError:
+            return cls()
 
     def write(self, path: Path) -> None:
         """Write the record whole or not at all."""
@@ -54,8 +58,6 @@ class Record(BaseModel):
 
 def reason(error: BaseException) -> str:
     """An error as the one line that stands in a record and a report."""
-    from embrepro.errors import KitError
-
     text = " ".join(str(error).split())
     if isinstance(error, KitError):
         return text

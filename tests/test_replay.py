@@ -1,0 +1,131 @@
+"""Replay answers the listed requests, in their order, with the stored rows in their dtype; any other request is an error."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from datasets import Dataset
+from mteb.types import PromptType
+
+from embrepro import models
+from embrepro.config import Model
+from embrepro.embeddings.replay import ReplayEncoder
+from embrepro.errors import ReplayError
+from embrepro.tasks.requests import EncodeRequest, Recorder, RequestList
+
+TEXTS = ["one", "two", "three", "four"]
+ROWS = np.random.default_rng(0).standard_normal((4, 8)).astype(np.float16)
+
+
+def listed() -> RequestList:
+    table = pl.DataFrame({"prompt": ["query", "query", "document", "document"], "text": TEXTS})
+    requests = [
+        EncodeRequest("test", "default", "query", np.array([1, 0, 1], np.uint32)),
+        EncodeRequest("test", "default", "document", np.array([2, 3], np.uint32)),
+    ]
+    return RequestList(requests, table)
+
+
+def encoder(similarity: str = "cosine") -> ReplayEncoder:
+    known = models.Facts(8, 32, None, "float16", False, similarity)
+    meta = models.meta(Model(org="test", name="model", family="static", folder="x"), "1", known)
+    return ReplayEncoder(listed(), ROWS, meta, similarity)
+
+
+def ask(
+    replay: ReplayEncoder,
+    texts: list[str],
+    *,
+    split: str = "test",
+    subset: str = "default",
+    prompt: PromptType | None = PromptType.query,
+) -> np.ndarray:
+    inputs = SimpleNamespace(dataset=Dataset.from_dict({"text": texts}))
+    return replay.encode(inputs, task_metadata=None, hf_split=split, hf_subset=subset, prompt_type=prompt)
+
+
+def test_the_listed_requests_are_answered_with_the_stored_rows() -> None:
+    replay = encoder()
+    first = ask(replay, ["two", "one", "two"])
+    second = ask(replay, ["three", "four"], prompt=PromptType.document)
+    assert np.array_equal(first, ROWS[[1, 0, 1]])
+    assert np.array_equal(second, ROWS[[2, 3]])
+    replay.expect_finished()
+
+
+def test_half_precision_is_handed_to_mteb_as_it_was_stored() -> None:
+    assert ask(encoder(), ["two", "one", "two"]).dtype == np.float16
+
+
+@pytest.mark.parametrize(
+    "texts", [["one", "two", "two"], ["two", "one"], ["two", "one", "two", "two"], ["two", "one", "Two"], []]
+)
+def test_other_texts_or_another_order_are_refused(texts: list[str]) -> None:
+    with pytest.raises(ReplayError, match="request 0 .* has other texts than were listed"):
+        ask(encoder(), texts)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"split": "train"}, {"subset": "eng"}, {"prompt": PromptType.document}, {"prompt": None}],
+)
+def test_another_split_subset_or_prompt_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ReplayError, match="request 0 is for .* but .* was listed"):
+        ask(encoder(), ["two", "one", "two"], **wrong)
+
+
+def test_requests_in_another_order_are_refused() -> None:
+    with pytest.raises(ReplayError, match="was listed"):
+        ask(encoder(), ["three", "four"], prompt=PromptType.document)
+
+
+def test_a_request_too_many_is_refused() -> None:
+    replay = encoder()
+    ask(replay, ["two", "one", "two"])
+    ask(replay, ["three", "four"], prompt=PromptType.document)
+    with pytest.raises(ReplayError, match="beyond the 2 requests that were listed"):
+        ask(replay, ["one"])
+
+
+def test_a_request_too_few_is_refused() -> None:
+    replay = encoder()
+    ask(replay, ["two", "one", "two"])
+    with pytest.raises(ReplayError, match="asked for 1 of 2 listed requests"):
+        replay.expect_finished()
+
+
+def test_a_refused_request_is_not_counted_as_answered() -> None:
+    replay = encoder()
+    with pytest.raises(ReplayError):
+        ask(replay, ["one"])
+    assert np.array_equal(ask(replay, ["two", "one", "two"]), ROWS[[1, 0, 1]])
+
+
+@pytest.mark.parametrize("name", ["cosine", "dot", "euclidean", "manhattan"])
+def test_the_similarity_is_the_models_own(name: str) -> None:
+    """Expected values by their definitions; the distances are negated so that more is nearer."""
+    one, other = ROWS[0].astype(np.float64), ROWS[1].astype(np.float64)
+    expected = {
+        "cosine": one @ other / np.linalg.norm(one) / np.linalg.norm(other),
+        "dot": one @ other,
+        "euclidean": -np.linalg.norm(one - other),
+        "manhattan": -np.abs(one - other).sum(),
+    }[name]
+    replay = encoder(name)
+    pair = torch.tensor(ROWS[:1].astype(np.float32)), torch.tensor(ROWS[1:2].astype(np.float32))
+    assert float(replay.similarity(*pair)) == pytest.approx(expected, rel=1e-4)
+    assert float(replay.similarity_pairwise(*pair)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_texts_are_listed_once_for_each_prompt() -> None:
+    recorder = Recorder()
+    recorder.record("test", "default", "query", ["a", "b", "a"])
+    recorder.record("test", "default", "document", ["a"])
+    found = recorder.request_list()
+    assert found.texts.rows() == [("query", "a"), ("query", "b"), ("document", "a")]
+    assert [request.rows.tolist() for request in found.requests] == [[0, 1, 0], [2]]
+    assert found.asked == 4

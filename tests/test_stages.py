@@ -1,0 +1,598 @@
+"""The stages from download to metrics on made-up data: what is kept, what is named, what comes out the same to the byte."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import mteb
+import numpy as np
+import polars as pl
+import pytest
+import tiny_mirror
+import yaml
+from conftest import REPOSITORY, build_static_model
+from tiny_mirror import CLASSIFICATION, RETRIEVAL, STS, TASKS
+
+from embrepro import config
+from embrepro.config import Config
+from embrepro.errors import ConfigError, KitError, SourceError
+from embrepro.layout import Layout
+from embrepro.stages import aggregate, download, encode, evaluate, report
+from embrepro.tasks import frozen, registry, requests, samples
+
+MODELS = ("big", "small")
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A mirror and two tiny static models."""
+    root = tmp_path_factory.mktemp("sources")
+    tiny_mirror.build(root / "mirror")
+    build_static_model(root / "big", dimensions=32, seed=1)
+    build_static_model(root / "small", dimensions=8, seed=2)
+    return root
+
+
+def values(sources: Path, **changes: Any) -> dict[str, Any]:
+    """A configuration over the sources; changes are given as section__key=value."""
+    composed = config.compose(["device.threads=1"], REPOSITORY / "conf")
+    composed["models"] = {
+        name: {"org": "test", "name": name, "family": "static", "folder": str(sources / name)}
+        for name in MODELS
+    }
+    composed |= {"candidate": "small", "baseline": "big"}
+    composed["tasks"] = {"names": list(TASKS)}
+    composed["source"] = {"mirror": str(sources / "mirror")}
+    for path, value in changes.items():
+        *sections, key = path.split("__")
+        section = composed
+        for name in sections:
+            section = section[name]
+        section[key] = value
+    return composed
+
+
+def configuration(sources: Path, **changes: Any) -> Config:
+    return config.check(values(sources, **changes), "test")
+
+
+def run(chosen: Config, layout: Layout) -> dict[str, Any]:
+    """All stages in order; returns the metrics."""
+    download.run(chosen, layout)
+    for key in chosen.models:
+        encode.run(chosen, layout, key)
+        evaluate.run(chosen, layout, key)
+    aggregate.run(chosen, layout)
+    return json.loads((layout.reports / "metrics.json").read_text())
+
+
+def metrics_bytes(layout: Layout) -> bytes:
+    return (layout.reports / "metrics.json").read_bytes()
+
+
+def times(*folders: Path) -> dict[Path, int]:
+    """When each file under the folders was written, records apart: those are rewritten by every run."""
+    return {
+        path: path.stat().st_mtime_ns
+        for folder in folders
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in ("record.json", "model_meta.json")
+    }
+
+
+@pytest.fixture(scope="module")
+def done(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Layout:
+    """A project after a whole run."""
+    layout = Layout(tmp_path_factory.mktemp("done"))
+    run(configuration(sources), layout)
+    return layout
+
+
+@pytest.fixture
+def project(done: Layout, tmp_path: Path) -> Layout:
+    """A copy of that project, free to be spoilt."""
+    shutil.copytree(done.root, tmp_path / "project")
+    return Layout(tmp_path / "project")
+
+
+# --- What comes out
+
+
+def test_every_requested_task_has_a_score_for_every_model(done: Layout) -> None:
+    metrics = json.loads(metrics_bytes(done))
+    for key in MODELS:
+        scores = metrics["models"][key]["scores"]
+        assert list(scores) == sorted(TASKS)
+        assert all(-1 <= score <= 1 for score in scores.values())
+        assert metrics["status"][key] == dict.fromkeys(sorted(TASKS), "scored")
+        assert metrics["models"][key]["mean_task"] == pytest.approx(np.mean(list(scores.values())), abs=1e-12)
+
+
+def test_the_scores_are_those_of_mteb_on_the_same_data(done: Layout, sources: Path) -> None:
+    """`mteb.evaluate` with the model itself, no replay; equal to the last bit for a static model."""
+    from embrepro import models
+
+    chosen = configuration(sources)
+    model = chosen.models["big"]
+    loaded = models.load(sources / "big", model, chosen.device)
+    encoder = encode.wrap(loaded, model, "1", models.facts(loaded))
+    metrics = json.loads(metrics_bytes(done))
+    for request in registry.resolve(chosen.tasks):
+        task = frozen.thaw(request, done.tasks / request.name)
+        result = mteb.evaluate(
+            encoder, task, cache=None, co2_tracker=False, show_progress_bar=False
+        ).task_results[0]
+        assert metrics["models"]["big"]["scores"][request.name] == result.get_score()
+
+
+def test_results_are_read_back_by_mteb(done: Layout) -> None:
+    metrics = json.loads(metrics_bytes(done))
+    loaded = mteb.load_results(results_repo=str(done.root), download_latest=False) if False else None
+    assert loaded is None
+    cache = mteb.ResultCache(done.root)
+    found = cache.load_results(include_remote=False)
+    by_model = {result.model_name: result for result in found.model_results}
+    assert set(by_model) == {"test/big", "test/small"}
+    for key in MODELS:
+        read = {result.task_name: result.get_score() for result in by_model[f"test/{key}"].task_results}
+        assert read == metrics["models"][key]["scores"]
+
+
+def test_samples_lie_beside_every_result(done: Layout) -> None:
+    for key in MODELS:
+        folder = next(path for path in (done.root / "results" / f"test__{key}").iterdir())
+        names = {path.name for path in folder.iterdir()}
+        assert names == {"model_meta.json"} | {
+            f"{task}{end}" for task in TASKS for end in (".json", ".samples.parquet")
+        }
+        assert len(samples.read(folder / f"{RETRIEVAL}.samples.parquet").frame) == 50
+        assert len(samples.read(folder / f"{STS}.samples.parquet").frame) == 50
+
+
+def test_check_ends_well_where_every_task_has_a_score(done: Layout, sources: Path) -> None:
+    report.check(configuration(sources), done)
+
+
+def test_two_runs_from_scratch_give_the_same_bytes(done: Layout, sources: Path, tmp_path: Path) -> None:
+    again = Layout(tmp_path)
+    run(configuration(sources), again)
+    assert metrics_bytes(again) == metrics_bytes(done)
+    for folder in ("data", "embeddings"):
+        ours = {
+            path.relative_to(again.root): path.read_bytes()
+            for path in (again.root / folder).rglob("*")
+            if path.is_file()
+        }
+        theirs = {
+            path.relative_to(done.root): path.read_bytes()
+            for path in (done.root / folder).rglob("*")
+            if path.is_file()
+        }
+        assert ours == theirs
+
+
+# --- Never the same work twice, never the wrong cache
+
+
+def test_a_second_run_keeps_everything(project: Layout, sources: Path) -> None:
+    folders = [project.root / name for name in ("data/tasks", "data/models", "embeddings", "results")]
+    before, metrics = times(*folders), metrics_bytes(project)
+    run(configuration(sources), project)
+    assert times(*folders) == before
+    assert metrics_bytes(project) == metrics
+
+
+def test_one_more_task_leaves_the_others_as_they_are(project: Layout, sources: Path) -> None:
+    before = times(project.tasks, project.root / "embeddings", project.root / "results")
+    metrics = run(
+        configuration(sources, tasks__names=[*TASKS, "STS17"], tasks__subsets={"STS17": ["en-en"]}), project
+    )
+    after = times(project.tasks, project.root / "embeddings", project.root / "results")
+    assert {path: after[path] for path in before} == before
+    assert set(metrics["models"]["big"]["scores"]) == {*TASKS, "STS17"}
+
+
+def test_what_is_no_longer_asked_for_is_dropped(project: Layout, sources: Path) -> None:
+    run(configuration(sources, tasks__names=[STS]), project)
+    assert [path.name for path in project.tasks.iterdir()] == [STS]
+    assert {path.name for path in project.embeddings("big").iterdir()} == {
+        f"{STS}.safetensors",
+        "record.json",
+    }
+    results = {path.name for path in (project.root / "results").rglob("*") if path.is_file()}
+    assert results == {f"{STS}.json", f"{STS}.samples.parquet", "model_meta.json"}
+
+
+def test_another_model_under_the_same_name_is_encoded_and_scored_anew(project: Layout, sources: Path) -> None:
+    """The same name and revision with other weights: mteb's result cache would return the stale score."""
+    before = json.loads(metrics_bytes(project))
+    chosen = values(sources)
+    chosen["models"]["big"]["folder"] = str(sources / "small")
+    metrics = run(config.check(chosen, "test"), project)
+    assert metrics["models"]["big"]["scores"] == metrics["models"]["small"]["scores"]
+    assert metrics["models"]["big"]["scores"] != before["models"]["big"]["scores"]
+    assert metrics["models"]["small"] == before["models"]["small"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"models__big__prompts": {"query": "search: "}},
+        {"models__big__batch_size": 3},
+        {"models__big__dtype": "float32"},
+    ],
+)
+def test_a_changed_recipe_encodes_anew(changes: dict[str, Any], project: Layout, sources: Path) -> None:
+    before = times(project.embeddings("big"))
+    encode.run(configuration(sources, **changes), project, "big")
+    after = times(project.embeddings("big"))
+    assert before.keys() == after.keys()
+    assert all(after[path] != before[path] for path in before)
+
+
+def test_embeddings_cut_short_are_made_again(project: Layout, sources: Path) -> None:
+    path = project.embeddings("big") / f"{STS}.safetensors"
+    whole, before = path.read_bytes(), times(project.embeddings("big"))
+    path.write_bytes(whole[:-30])
+    encode.run(configuration(sources), project, "big")
+    assert path.read_bytes() == whole
+    assert [one for one, when in times(project.embeddings("big")).items() if when != before[one]] == [path]
+
+
+def test_a_result_that_was_changed_is_made_again(project: Layout, sources: Path) -> None:
+    (path,) = (project.root / "results" / "test__big").rglob(f"{STS}.json")
+    whole = json.loads(path.read_text())
+    path.write_text(path.read_text().replace("0.", "0.9", 1))
+    evaluate.run(configuration(sources), project, "big")
+    again = json.loads(path.read_text())
+    assert again["scores"] == whole["scores"]
+
+
+def test_frozen_data_that_was_changed_is_frozen_again(project: Layout, sources: Path) -> None:
+    (path,) = (project.tasks / STS / "data").rglob("*.parquet")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-30])
+    download.run(configuration(sources), project)
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("name", ["download.json", "big"])
+def test_a_damaged_record_is_named_or_made_again(name: str, project: Layout, sources: Path) -> None:
+    chosen = configuration(sources)
+    if name == "download.json":
+        project.download_record.write_text('{"tasks": ')
+        with pytest.raises(KitError, match=r"download\.json is damaged"):
+            encode.run(chosen, project, "big")
+        return
+    project.evaluate_record("big").write_text('{"tasks": ')
+    evaluate.run(chosen, project, "big")
+    aggregate.run(chosen, project)
+
+
+# --- A task that fails takes no other down
+
+
+@pytest.fixture
+def spoilt(sources: Path, tmp_path: Path) -> Path:
+    """The sources, with one data set cut short and one absent."""
+    copy = Path(shutil.copytree(sources, tmp_path / "sources"))
+    file = tiny_mirror.folder(copy / "mirror", STS) / "data" / "test.parquet"
+    file.write_bytes(file.read_bytes()[:-20])
+    shutil.rmtree(tiny_mirror.folder(copy / "mirror", CLASSIFICATION).parent)
+    return copy
+
+
+def test_lost_tasks_become_rows_with_their_reason(spoilt: Path, done: Layout, tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "project")
+    chosen = configuration(spoilt)
+    metrics = run(chosen, layout)
+    whole = json.loads(metrics_bytes(done))
+    for key in MODELS:
+        assert metrics["models"][key]["scores"][RETRIEVAL] == whole["models"][key]["scores"][RETRIEVAL]
+        assert metrics["models"][key]["scores"][STS] is None
+        assert metrics["models"][key]["mean_task"] is None
+        assert metrics["models"][key]["mean_type"] is None
+        status = metrics["status"][key]
+        assert status[RETRIEVAL] == "scored"
+        assert "test.parquet is damaged or cut short" in status[STS]
+        assert "cannot be had" in status[CLASSIFICATION]
+        assert all("\n" not in line for line in status.values())
+    with pytest.raises(KitError) as caught:
+        report.check(chosen, layout)
+    assert (
+        STS in str(caught.value)
+        and CLASSIFICATION in str(caught.value)
+        and RETRIEVAL not in str(caught.value)
+    )
+    report.check(configuration(spoilt, tasks__allow_missing=True), layout)
+
+
+def test_a_lost_task_is_tried_again_once_it_can_be_had(
+    spoilt: Path, sources: Path, done: Layout, tmp_path: Path
+) -> None:
+    layout = Layout(tmp_path / "project")
+    run(configuration(spoilt), layout)
+    with pytest.raises(KitError):
+        report.check(configuration(spoilt), layout)
+    before = times(layout.tasks / RETRIEVAL, layout.root / "results")
+    assert run(configuration(sources), layout) == json.loads(metrics_bytes(done))
+    after = times(layout.tasks / RETRIEVAL, layout.root / "results")
+    assert {path: after[path] for path in before} == before
+
+
+def test_a_task_that_fails_to_score_is_a_row_too(project: Layout, sources: Path) -> None:
+    """Embeddings swapped under the right key: here, a file whose rows are too few."""
+    from safetensors import safe_open
+    from safetensors.numpy import save_file
+
+    chosen = configuration(sources)
+    path = project.embeddings("big") / f"{STS}.safetensors"
+    with safe_open(path, framework="numpy") as file:
+        rows, key = file.get_tensor("embeddings"), file.metadata()
+    save_file({"embeddings": rows[:-1]}, path, metadata=key)
+    project.evaluate_record("big").unlink()
+    record = evaluate.run(chosen, project, "big")
+    assert not record.tasks[STS].done
+    assert "embeddings for" in record.tasks[STS].status
+    assert record.tasks[RETRIEVAL].done
+    aggregate.run(chosen, project)
+    metrics = json.loads(metrics_bytes(project))
+    assert metrics["models"]["big"]["scores"][STS] is None
+    assert metrics["models"]["small"]["mean_task"] is not None
+
+
+def test_frozen_data_changed_after_the_download_is_not_scored(project: Layout, sources: Path) -> None:
+    (path,) = (project.tasks / STS / "data").rglob("*.parquet")
+    table = pl.read_parquet(path)
+    table.with_columns(score=pl.lit(1.0)).write_parquet(path)
+    project.evaluate_record("big").unlink()
+    record = evaluate.run(configuration(sources), project, "big")
+    assert "is not the file that was frozen" in record.tasks[STS].status
+
+
+def test_a_model_that_gives_nan_is_a_row_for_every_task(sources: Path, tmp_path: Path) -> None:
+    from model2vec import StaticModel
+
+    broken = StaticModel.from_pretrained(str(sources / "small"))
+    broken.embedding = np.full_like(broken.embedding, np.nan)
+    broken.save_pretrained(str(tmp_path / "broken"))
+    layout = Layout(tmp_path / "project")
+    metrics = run(
+        configuration(sources, models__small__folder=str(tmp_path / "broken"), tasks__names=[STS, RETRIEVAL]),
+        layout,
+    )
+    assert metrics["models"]["small"]["scores"] == {STS: None, RETRIEVAL: None}
+    assert all("NaN" in status for status in metrics["status"]["small"].values())
+    assert metrics["models"]["big"]["mean_task"] is not None
+
+
+# --- Stopped before any work
+
+
+def test_cuda_without_a_gpu_is_refused_before_any_work(sources: Path, tmp_path: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(ConfigError, match="device=cuda, but there is no GPU"):
+        download.run(configuration(sources, device__name="cuda"), Layout(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"tasks__names": [STS, "STS-12"]}, "there is no task 'STS-12'"),
+        ({"tasks__languages": ["en"]}, "did you mean eng"),
+        ({"tasks__subsets": {STS: ["deu"]}}, "no subset 'deu'"),
+    ],
+)
+def test_a_wrong_task_is_refused_before_any_work(
+    changes: dict[str, Any], said: str, sources: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        download.run(configuration(sources, **changes), Layout(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_cannot_be_had_leaves_earlier_results_alone(project: Layout, sources: Path) -> None:
+    before, metrics = times(project.root), metrics_bytes(project)
+    with pytest.raises(SourceError, match="does not exist"):
+        download.run(configuration(sources, models__small__folder=str(sources / "nowhere")), project)
+    assert times(project.root) == before
+    assert metrics_bytes(project) == metrics
+
+
+# --- The program itself: killed, without network, without room
+
+
+def command(
+    sources: Path, folder: Path, *arguments: str, code: str = "", **environment: str
+) -> subprocess.Popen[str]:
+    """The `embrepro` program in a project folder; `code` runs before it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "params.yaml").exists():
+        (folder / "params.yaml").write_text(yaml.safe_dump(values(sources)))
+    program = f"{code}\nimport sys\nfrom embrepro.cli import main\nsys.argv = ['embrepro', *{list(arguments)!r}]\nmain()\n"
+    variables = {
+        **os.environ,
+        "PYTHONPATH": str(REPOSITORY / "src"),
+        "OMP_WAIT_POLICY": "PASSIVE",
+        **environment,
+    }
+    return subprocess.Popen(
+        [sys.executable, "-c", program], cwd=folder, env=variables, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["download", "encode", "evaluate"])
+def test_a_stage_that_is_killed_goes_on_and_ends_with_the_same_bytes(
+    stage: str, done: Layout, sources: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(done.root, tmp_path / "project")
+    layout = Layout(tmp_path / "project")
+    made = {
+        "download": [layout.tasks, layout.models],
+        "encode": [layout.embeddings("big")],
+        "evaluate": [layout.root / "results"],
+    }
+    for folder in made[stage]:
+        shutil.rmtree(folder)
+    for record in (layout.evaluate_record("big"),) if stage == "evaluate" else ():
+        record.unlink()
+    arguments = [stage] if stage == "download" else [stage, "big"]
+    generator = random.Random(f"{stage} {time.time()}")
+    deadline = time.monotonic()
+    for attempt in range(4):
+        process = command(sources, layout.root, *arguments)
+        seen: dict[Path, int] = {}
+        wait = generator.uniform(0, 0.6)
+        while process.poll() is None and time.monotonic() - deadline < 60:
+            found = times(*[folder for folder in made[stage] if folder.exists()])
+            if found and len(found) > attempt:  # work has begun: strike at a random moment from here
+                time.sleep(wait)
+                break
+            time.sleep(0.01)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        seen = {
+            path: when
+            for path, when in times(*[f for f in made[stage] if f.exists()]).items()
+            if ".unfinished" not in str(path)
+        }
+    code, _, errors = finish(command(sources, layout.root, *arguments))
+    assert code == 0, errors
+    after = times(*made[stage])
+    assert not [path for path in after if ".unfinished" in str(path)]
+    if stage == "encode":
+        assert {path: after[path] for path in seen} == seen
+    for path, when in seen.items():
+        if stage == "download" and path in after and (path.parent / "key.json").exists():
+            assert after[path] == when
+    metrics = run(configuration(sources), layout)
+    assert metrics == json.loads(metrics_bytes(done))
+    assert metrics_bytes(layout) == metrics_bytes(done)
+
+
+NO_NETWORK = """
+import sys
+def refuse(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname"):
+        address = arguments[1] if event == "socket.connect" else arguments[0]
+        host = address[0] if isinstance(address, tuple) else address
+        local = isinstance(address, (str, bytes)) and event == "socket.connect"
+        if not local and host not in ("127.0.0.1", "::1", "localhost", None):
+            print("NETWORK", event, arguments, file=sys.stderr, flush=True)
+            raise OSError("the network was touched")
+sys.addaudithook(refuse)
+"""
+
+
+@pytest.mark.slow
+def test_no_stage_touches_the_network_after_download(done: Layout, sources: Path, tmp_path: Path) -> None:
+    """The hook is installed in every process through sitecustomize; the hub is not switched off for them."""
+    shutil.copytree(done.root / "data", tmp_path / "project" / "data")
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(NO_NETWORK)
+    path = f"{tmp_path / 'site'}:{REPOSITORY / 'src'}"
+    probe = command(
+        sources,
+        tmp_path / "project",
+        "--version",
+        PYTHONPATH=path,
+        code="import socket; socket.getaddrinfo('example.org', 80)",
+    )
+    assert "the network was touched" in finish(probe)[2]
+    outcomes = []
+    for arguments in (
+        ["encode", "big"],
+        ["encode", "small"],
+        ["evaluate", "big"],
+        ["evaluate", "small"],
+        ["aggregate"],
+        ["check"],
+    ):
+        process = command(
+            sources,
+            tmp_path / "project",
+            *arguments,
+            PYTHONPATH=path,
+            HF_HUB_OFFLINE="0",
+            HF_DATASETS_OFFLINE="0",
+        )
+        outcomes.append((arguments, *finish(process)))
+    assert [code for _, code, _, _ in outcomes] == [0] * 6, outcomes
+    assert not [error for *_, error in outcomes if "NETWORK" in error]
+    assert metrics_bytes(Layout(tmp_path / "project")) == metrics_bytes(done)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "blocked"),
+    [
+        (["download"], "data"),
+        (["encode", "big"], "embeddings"),
+        (["evaluate", "big"], "results"),
+        (["aggregate"], "reports/plots"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_one_clear_line(
+    arguments: list[str], blocked: str, done: Layout, sources: Path, tmp_path: Path
+) -> None:
+    """A file stands where the folder should be: the one obstacle that also stops root."""
+    shutil.copytree(done.root, tmp_path / "project")
+    target = tmp_path / "project" / blocked
+    shutil.rmtree(target)
+    target.write_text("in the way")
+    code, _, errors = finish(command(sources, tmp_path / "project", *arguments))
+    assert code == 1
+    assert blocked in errors
+    assert "Traceback" not in errors
+    assert target.read_text() == "in the way"
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_clear_line_and_leaves_no_half_file(
+    done: Layout, sources: Path, tmp_path: Path
+) -> None:
+    """No more than 4 KiB may be written to any file: the same errors as a full disk, without needing one."""
+    shutil.copytree(done.root / "data", tmp_path / "project" / "data")
+    limit = "import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nresource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))"
+    code, _, errors = finish(command(sources, tmp_path / "project", "encode", "big", code=limit))
+    assert "Traceback" not in errors
+    assert "File too large" in errors
+    assert not list((tmp_path / "project" / "embeddings").rglob("*.unfinished"))
+    assert not list((tmp_path / "project" / "embeddings").rglob("*.safetensors"))
+
+
+@pytest.mark.slow
+def test_the_program_refuses_a_wrong_configuration_in_one_message(sources: Path, tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values(sources, device__name="gpu")))
+    code, out, errors = finish(command(sources, tmp_path, "download"))
+    assert (code, out) == (1, "")
+    assert "device.name" in errors
+    assert "Traceback" not in errors
+
+
+def test_listing_twice_gives_the_same_requests(done: Layout, sources: Path, tmp_path: Path) -> None:
+    for request in registry.resolve(configuration(sources).tasks):
+        folder = Path(shutil.copytree(done.tasks / request.name, tmp_path / request.name))
+        before = frozen.read_manifest(folder)
+        assert requests.write(request, folder) == before
