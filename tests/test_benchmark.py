@@ -1,4 +1,4 @@
-"""The benchmark stage on real models: complete, ordered, in turn with the baseline, always on the same texts."""
+"""The benchmark stage on real models: complete, ordered, in turn with the baseline, on texts that never change."""
 
 from __future__ import annotations
 
