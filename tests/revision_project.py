@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import chdir
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +20,18 @@ from typer.testing import CliRunner, Result
 
 from embrepro.analysis import summary as sm
 from embrepro.cli import app
-from embrepro.files import dump_json, write_json, write_text
+from embrepro.files import write_json, write_text
 from embrepro.stages.aggregate import metrics
 from embrepro.tasks import samples
 
 REPOSITORY = Path(__file__).parents[1]
 SAMPLES = 300
 QUERIES, PAIRS, SUMMARIES = "Queries", "Pairs", "Summaries"
-TYPES = {QUERIES: ("Retrieval", "ndcg_at_10"), PAIRS: ("Reranking", "map"), SUMMARIES: ("Summarization", "cosine_spearman")}
+TYPES = {
+    QUERIES: ("Retrieval", "ndcg_at_10"),
+    PAIRS: ("Reranking", "map"),
+    SUMMARIES: ("Summarization", "cosine_spearman"),
+}
 STAGES = {
     "stages": {
         "evaluate": {
@@ -53,7 +57,7 @@ def drawn(mean: float, seed: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class State:
-    """What a run found: per-sample scores by model and task, or a score without samples, or why there is none."""
+    """What a run found by model and task: per-sample scores, a score without them, or why there is none."""
 
     found: dict[str, dict[str, np.ndarray | float | str]]
     pins: dict[str, str] = field(default_factory=lambda: dict.fromkeys(TYPES, "1" * 40))
@@ -134,7 +138,9 @@ assert isinstance(_QUERIES, np.ndarray)
 NOISY = _QUERIES + np.array([-0.5] * 7 + [0.5] * 3 + [0.0] * (SAMPLES - 10))
 CHANGES: dict[str, State] = {
     "harmless": replace(
-        BASE.but("static", QUERIES, _QUERIES - 1e-4), packages={"mteb": "2.26.24", "numpy": "2.4.7"}, lock="numpy==2.4.7\n"
+        BASE.but("static", QUERIES, _QUERIES - 1e-4),
+        packages={"mteb": "2.26.24", "numpy": "2.4.7"},
+        lock="numpy==2.4.7\n",
     ),
     "noise": BASE.but("static", QUERIES, NOISY),
     "regression": replace(BASE.but("static", QUERIES, _QUERIES - 0.03), batch_size=16),
@@ -143,7 +149,9 @@ CHANGES: dict[str, State] = {
     "lost": BASE.but("static", PAIRS, "the download stage failed: no such revision"),
     "tampered": replace(BASE, hashes=BASE.hashes | {PAIRS: "c" * 64}),
     "repinned": replace(
-        BASE.but("static", PAIRS, drawn(0.3, 5)), pins=BASE.pins | {PAIRS: "3" * 40}, hashes=BASE.hashes | {PAIRS: "c" * 64}
+        BASE.but("static", PAIRS, drawn(0.3, 5)),
+        pins=BASE.pins | {PAIRS: "3" * 40},
+        hashes=BASE.hashes | {PAIRS: "c" * 64},
     ),
     "untested": BASE.but("static", SUMMARIES, 0.20),
     "replaced": State({"small": BASE.found["small"], "tiny": BASE.found["static"]}, candidate="tiny"),
@@ -166,7 +174,9 @@ class Project:
             write_json(folder / "model_meta.json", {"name": key})
             for task, found in tasks.items():
                 if isinstance(found, np.ndarray):
-                    samples.write(folder / f"{task}.samples.parquet", samples.Samples("mean", [_frame(found)]))
+                    samples.write(
+                        folder / f"{task}.samples.parquet", samples.Samples("mean", [_frame(found)])
+                    )
         summary = state.summary
         write_json(self.root / "reports" / "metrics.json", metrics(summary))
         write_json(self.root / "reports" / "summary.json", summary.model_dump())
@@ -189,13 +199,21 @@ class Project:
     def git(self, *arguments: str) -> str:
         """Run git in the repository."""
         return subprocess.run(
-            ["git", "-C", str(self.root), *arguments], check=True, capture_output=True, text=True, env=_environment()
+            ["git", "-C", str(self.root), *arguments],
+            check=True,
+            capture_output=True,
+            text=True,
+            env=_environment(),
         ).stdout
 
     def dvc(self, *arguments: str) -> None:
         """Run DVC in the repository."""
         subprocess.run(
-            [sys.executable, "-m", "dvc", *arguments], cwd=self.root, check=True, capture_output=True, env=_environment()
+            [sys.executable, "-m", "dvc", *arguments],
+            cwd=self.root,
+            check=True,
+            capture_output=True,
+            env=_environment(),
         )
 
 
@@ -212,8 +230,16 @@ def _frame(scores: np.ndarray) -> pl.DataFrame:
 
 
 def _environment() -> dict[str, str]:
-    names = {f"GIT_{role}_{what}": "t@example.org" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    return os.environ | names | {"GIT_CONFIG_GLOBAL": os.devnull, "DVC_NO_ANALYTICS": "1", "PYTHONPATH": str(REPOSITORY / "src")}
+    names = {
+        f"GIT_{role}_{what}": "t@example.org"
+        for role in ("AUTHOR", "COMMITTER")
+        for what in ("NAME", "EMAIL")
+    }
+    return (
+        os.environ
+        | names
+        | {"GIT_CONFIG_GLOBAL": os.devnull, "DVC_NO_ANALYTICS": "1", "PYTHONPATH": str(REPOSITORY / "src")}
+    )
 
 
 def begin(root: Path) -> Project:
@@ -224,14 +250,17 @@ def begin(root: Path) -> Project:
     project.dvc("init", "--quiet")
     project.dvc("config", "core.site_cache_dir", str(root / ".dvc" / "site"))
     write_text(root / ".gitignore", "/results/\n/.dvc/site/\n")
-    write_text(root / "conf" / "gate" / "default.yaml", (REPOSITORY / "conf" / "gate" / "default.yaml").read_text("utf-8"))
+    write_text(
+        root / "conf" / "gate" / "default.yaml",
+        (REPOSITORY / "conf" / "gate" / "default.yaml").read_text("utf-8"),
+    )
     return project
 
 
-@cache
-def built(root: Path) -> Project:
-    """The repository, made once for all test modules."""
-    project = begin(root)
+@pytest.fixture(scope="session")
+def states(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The repository, at `base`, made once for all test modules; a test that changes it copies it first."""
+    project = begin(tmp_path_factory.mktemp("revisions") / "a project")
     project.commit(BASE, "base")
     for name, state in CHANGES.items():
         project.git("checkout", "--quiet", "-b", f"try-{name}", "base")
@@ -244,28 +273,17 @@ def built(root: Path) -> Project:
     return project
 
 
-_roots: list[Path] = []
-
-
-@pytest.fixture(scope="session")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The repository, at `base`; a test that changes it copies it first."""
-    if not _roots:
-        _roots.append(tmp_path_factory.mktemp("revisions") / "a project")
-    return built(_roots[0])
-
-
 @pytest.fixture
-def run(project: Project, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+def program(states: Project, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """The program, in the repository's folder or another one."""
 
-    def invoke(*arguments: str, root: Path = project.root) -> Result:
+    def invoke(*arguments: str, root: Path = states.root) -> Result:
         monkeypatch.chdir(root)
         return CliRunner().invoke(app, list(arguments))
 
     return invoke
 
 
-def same_json(path: Path, value: object) -> bool:
-    """Whether a file holds a value as the kit writes it."""
-    return path.read_text(encoding="utf-8") == dump_json(value)
+def copied(project: Project, folder: Path) -> Project:
+    """A copy of the repository, for a test to change."""
+    return Project(Path(shutil.copytree(project.root, folder / "copy", symlinks=True)))

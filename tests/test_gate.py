@@ -1,30 +1,30 @@
-"""`embrepro gate`: what fails a change, on a real git and DVC repository with one commit for each kind of change."""
+"""`embrepro gate`: what fails a change, on a git and DVC repository with one commit for each kind of it."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
 import pytest
 import yaml
-from revision_project import CHANGES, PAIRS, QUERIES, SUMMARIES, Project, _roots, project, run  # noqa: F401
 from typer.testing import Result
 
 from embrepro.analysis import gate, revisions
 from embrepro.analysis.gate import Outcome
 from embrepro.errors import ConfigError
+from revision_project import CHANGES, PAIRS, QUERIES, SUMMARIES, Project, copied
 
+pytest_plugins = ["revision_project"]
 Run = Callable[..., Result]
 RULES = Path(__file__).parents[1] / "conf" / "gate" / "default.yaml"
 
 
 @pytest.fixture
-def judged(project: Project) -> Callable[..., Outcome]:  # noqa: F811
+def judged(states: Project) -> Callable[..., Outcome]:
     def judge(revision: str, **changes: object) -> Outcome:
         rules = gate.rules(RULES).model_copy(update=changes)
-        return gate.judge(revisions.load(project.root, "base"), revisions.load(project.root, revision), rules)
+        return gate.judge(revisions.load(states.root, "base"), revisions.load(states.root, revision), rules)
 
     return judge
 
@@ -45,31 +45,39 @@ class TestWhatFails:
             ("untested", "regression", SUMMARIES),
         ],
     )
-    def test_each_kind_is_named_and_ends_with_1(self, run: Run, judged: Callable, revision: str, finding: str, task: str) -> None:  # noqa: F811
+    def test_each_kind_is_named_and_ends_with_1(
+        self, program: Run, judged: Callable, revision: str, finding: str, task: str
+    ) -> None:
         assert (finding, task, True) in found(judged(revision))
-        result = run("gate", "--against", "base", "--revision", revision)
+        result = program("gate", "--against", "base", "--revision", revision)
         assert result.exit_code == 1, result.output
         assert "The change fails" in result.stdout
         assert any(finding in line and task in line for line in result.stdout.splitlines())
 
-    def test_a_fall_without_an_interval_is_a_regression_unless_the_rules_say_otherwise(self, judged: Callable) -> None:
+    def test_a_fall_without_an_interval_is_a_regression_unless_the_rules_say_otherwise(
+        self, judged: Callable
+    ) -> None:
         assert not judged("untested").passes
         lenient = judged("untested", without_samples="note")
         assert lenient.passes
         assert found(lenient) == {("not tested", SUMMARIES, False)}
 
-    def test_a_model_that_is_gone_fails(self, project: Project) -> None:  # noqa: F811
-        old, new = revisions.load(project.root, "base"), revisions.load(project.root, "replaced")
+    def test_a_model_that_is_gone_fails(self, states: Project) -> None:
+        old, new = revisions.load(states.root, "base"), revisions.load(states.root, "replaced")
         back = gate.judge(new, old, gate.rules(RULES))
         assert ("candidate replaced", "", False) in found(back)
         run_of_one = new.run.model_copy(
-            update={"models": {"small": new.run.models["small"]}, "candidate": "small", "tasks": new.run.tasks}
+            update={
+                "models": {"small": new.run.models["small"]},
+                "candidate": "small",
+                "tasks": new.run.tasks,
+            }
         )
         alone = gate.judge(old, revisions.Side(new.root, new.revision, run_of_one), gate.rules(RULES))
         assert ("model gone", "", True) in found(alone)
 
-    def test_a_subset_left_out_is_not_a_comparable_score(self, project: Project) -> None:  # noqa: F811
-        old = revisions.load(project.root, "base")
+    def test_a_subset_left_out_is_not_a_comparable_score(self, states: Project) -> None:
+        old = revisions.load(states.root, "base")
         narrowed = [task.model_copy(update={"subsets": ["deu"]}) for task in old.run.tasks]
         new = revisions.Side(old.root, old.revision, old.run.model_copy(update={"tasks": narrowed}))
         outcome = gate.judge(old, new, gate.rules(RULES))
@@ -90,22 +98,28 @@ class TestWhatPasses:
         ],
     )
     def test_it_ends_with_0_and_notes_what_is_worth_knowing(
-        self, run: Run, judged: Callable, revision: str, expected: set  # noqa: F811
+        self,
+        program: Run,
+        judged: Callable,
+        revision: str,
+        expected: set,
     ) -> None:
         assert found(judged(revision)) == expected
-        result = run("gate", "--against", "base", "--revision", revision)
+        result = program("gate", "--against", "base", "--revision", revision)
         assert result.exit_code == 0, result.output
         assert "The change passes" in result.stdout
 
-    def test_a_new_task_is_a_note(self, project: Project) -> None:  # noqa: F811
-        old, new = (revisions.load(project.root, name) for name in ("vanished", "base"))
+    def test_a_new_task_is_a_note(self, states: Project) -> None:
+        old, new = (revisions.load(states.root, name) for name in ("vanished", "base"))
         assert {note.finding for note in gate.judge(old, new, gate.rules(RULES)).notes} == {"new task"}
 
-    def test_the_working_tree_is_judged_by_default(self, run: Run, tmp_path: Path) -> None:  # noqa: F811
-        copy = Project(Path(shutil.copytree(_roots[0], tmp_path / "copy", symlinks=True)))
-        assert run("gate", "--against", "base", root=copy.root).exit_code == 0
+    def test_the_working_tree_is_judged_by_default(
+        self, program: Run, states: Project, tmp_path: Path
+    ) -> None:
+        copy = copied(states, tmp_path)
+        assert program("gate", "--against", "base", root=copy.root).exit_code == 0
         copy.write(CHANGES["regression"])
-        result = run("gate", "--against", "base", root=copy.root)
+        result = program("gate", "--against", "base", root=copy.root)
         assert result.exit_code == 1
         assert "fell by more than 0.002: -0.0300 [-0.0300, -0.0300]" in result.stdout
 
@@ -134,10 +148,19 @@ class TestRules:
         ("content", "message"),
         [
             ({"tolerence": {}}, r"tolerence: unknown key; did you mean tolerance"),
-            ({"tolerance": {"default": 0.1, "typs": {}}}, r"tolerance\.typs: unknown key; did you mean types"),
+            (
+                {"tolerance": {"default": 0.1, "typs": {}}},
+                r"tolerance\.typs: unknown key; did you mean types",
+            ),
             ({"tolerance": {"default": -1}}, r"tolerance\.default: .*greater than or equal to 0.*-1"),
-            ({"tolerance": {"default": 0, "types": {"Clustring": 0.1}}}, "no task type 'Clustring'; did you mean Clustering"),
-            ({"tolerance": {"default": 0}, "noise": "test"}, "noise: .*'interval', 'corrected' or 'never'.*'test'"),
+            (
+                {"tolerance": {"default": 0, "types": {"Clustring": 0.1}}},
+                "no task type 'Clustring'; did you mean Clustering",
+            ),
+            (
+                {"tolerance": {"default": 0}, "noise": "test"},
+                "noise: .*'interval', 'corrected' or 'never'.*'test'",
+            ),
             ({"alpha": 0.05}, "tolerance: this key is needed"),
             (None, "valid dictionary"),
         ],
@@ -163,40 +186,51 @@ class TestExitCode2:
             (["--against", "base", "--revision", "empty"], "'empty'"),
         ],
     )
-    def test_what_cannot_be_judged_is_not_a_failure(self, run: Run, arguments: list[str], message: str) -> None:  # noqa: F811
-        result = run("gate", *arguments)
+    def test_what_cannot_be_judged_is_not_a_failure(
+        self, program: Run, arguments: list[str], message: str
+    ) -> None:
+        result = program("gate", *arguments)
         assert (result.exit_code, message in result.stderr) == (2, True), result.output
 
-    def test_a_missing_option_is_a_usage_error(self, run: Run) -> None:  # noqa: F811
-        assert run("gate").exit_code == 2
+    def test_a_missing_option_is_a_usage_error(self, program: Run) -> None:
+        assert program("gate").exit_code == 2
 
-    def test_a_revision_without_metrics_cannot_be_held_against(self, run: Run, tmp_path: Path) -> None:  # noqa: F811
-        copy = Project(Path(shutil.copytree(_roots[0], tmp_path / "copy", symlinks=True)))
+    def test_a_revision_without_metrics_cannot_be_held_against(
+        self, program: Run, states: Project, tmp_path: Path
+    ) -> None:
+        copy = copied(states, tmp_path)
         copy.git("rm", "--quiet", "--cached", "-r", "reports")
         copy.git("commit", "--quiet", "-m", "Forget the reports")
-        result = run("gate", "--against", "HEAD", root=copy.root)
+        result = program("gate", "--against", "HEAD", root=copy.root)
         assert (result.exit_code, "holds no reports/summary.json" in result.stderr) == (2, True)
 
 
 class TestPullRequestSummary:
-    def test_the_first_line_is_the_marker_and_the_second_the_verdict(self, run: Run, tmp_path: Path) -> None:  # noqa: F811
+    def test_the_first_line_is_the_marker_and_the_second_the_verdict(
+        self, program: Run, tmp_path: Path
+    ) -> None:
         page = tmp_path / "gate.md"
-        run("gate", "--against", "base", "--revision", "regression", "--markdown", str(page))
+        program("gate", "--against", "base", "--revision", "regression", "--markdown", str(page))
         lines = page.read_text(encoding="utf-8").splitlines()
         assert lines[0] == "<!-- embrepro gate -->"
         assert lines[1] == "## Regression gate: fails for 1 reason"
         assert any(line.startswith(f"| regression | static | {QUERIES} |") for line in lines)
 
-    def test_it_is_the_same_for_the_same_revisions(self, run: Run, tmp_path: Path) -> None:  # noqa: F811
+    def test_it_is_the_same_for_the_same_revisions(self, program: Run, tmp_path: Path) -> None:
         pages = [tmp_path / "one.md", tmp_path / "two.md"]
         for page in pages:
-            assert run("gate", "--against", "base", "--revision", "harmless", "--markdown", str(page)).exit_code == 0
+            assert (
+                program(
+                    "gate", "--against", "base", "--revision", "harmless", "--markdown", str(page)
+                ).exit_code
+                == 0
+            )
         assert pages[0].read_bytes() == pages[1].read_bytes()
 
-    def test_text_from_a_run_cannot_become_markup_or_a_mention(self, project: Project, tmp_path: Path) -> None:  # noqa: F811
+    def test_text_from_a_run_cannot_become_markup_or_a_mention(self, states: Project, tmp_path: Path) -> None:
         from embrepro.analysis import grids, pages
 
-        old = revisions.load(project.root, "base")
+        old = revisions.load(states.root, "base")
         status = "<img src=x> | @everyone `rm` [link](http://example.org)"
         tasks = [
             task.model_copy(update={"cells": {key: revisions.Score(status=status) for key in task.cells}})

@@ -24,7 +24,11 @@ from embrepro.stages.aggregate import metrics
 
 REPOSITORY = Path(__file__).parents[1]
 EXPECTED = REPOSITORY / "conf" / "expected"
-MINILM, REVISION, DATA = "sentence-transformers/all-MiniLM-L6-v2", "c9745ed1d9f207416be6d2e6f8de32d1f16199bf", "d" * 40
+MINILM, REVISION, DATA = (
+    "sentence-transformers/all-MiniLM-L6-v2",
+    "c9745ed1d9f207416be6d2e6f8de32d1f16199bf",
+    "d" * 40,
+)
 
 CONTENT: dict[str, Any] = {
     "model": {"name": MINILM, "revisions": [REVISION]},
@@ -38,21 +42,49 @@ CONTENT: dict[str, Any] = {
 }
 
 
-def summary(tasks: dict[str, tuple[float | str, str]], *, name: str = MINILM, revision: str = REVISION, **more: Any) -> sm.Summary:  # noqa: ANN401
+def summary(
+    tasks: dict[str, tuple[float | str, str]], *, name: str = MINILM, revision: str = REVISION, **more: object
+) -> sm.Summary:
     """A run of one model; each task is a score or a reason, and its metric."""
     rows = [
         sm.TaskRow(
-            **({"name": task, "type": "Retrieval", "metric": metric, "splits": ["test"], "subsets": ["default"], "revision": DATA} | more),
-            cells={"m": sm.Cell(status=found) if isinstance(found, str) else sm.Cell(status="scored", score=found)},
+            **(
+                {
+                    "name": task,
+                    "type": "Retrieval",
+                    "metric": metric,
+                    "splits": ["test"],
+                    "subsets": ["default"],
+                    "revision": DATA,
+                }
+                | more
+            ),
+            cells={
+                "m": sm.Cell(status=found)
+                if isinstance(found, str)
+                else sm.Cell(status="scored", score=found)
+            },
         )
         for task, (found, metric) in tasks.items()
     ]
     card = sm.ModelCard(
-        key="m", name=name, role="baseline", family="dense", revision=revision, source="package", content_hash="b" * 64
+        key="m",
+        name=name,
+        role="baseline",
+        family="dense",
+        revision=revision,
+        source="package",
+        content_hash="b" * 64,
     )
     means = {"m": sm.Means(mean_task=None, mean_type=None, by_type={})}
     return sm.Summary(
-        baseline="m", candidate="m", models={"m": card}, tasks=rows, means=means, packages={"mteb": "2"}, recipe={"device": "cpu"}
+        baseline="m",
+        candidate="m",
+        models={"m": card},
+        tasks=rows,
+        means=means,
+        packages={"mteb": "2"},
+        recipe={"device": "cpu"},
     )
 
 
@@ -79,7 +111,9 @@ class TestVerdicts:
             (0.64300, "FAIL"),
         ],
     )
-    def test_it_follows_from_the_distance_and_the_tolerance(self, tmp_path: Path, score: float, verdict: str) -> None:
+    def test_it_follows_from_the_distance_and_the_tolerance(
+        self, tmp_path: Path, score: float, verdict: str
+    ) -> None:
         assert judge(tmp_path, summary({"SciFact": (score, "ndcg_at_10")}))["SciFact"].verdict == verdict
 
     def test_a_metric_has_its_own_tolerance(self, tmp_path: Path) -> None:
@@ -91,7 +125,10 @@ class TestVerdicts:
         [
             (summary({"Other": (0.5, "accuracy")}), "the task was not requested"),
             (summary({"SciFact": ("out of memory", "ndcg_at_10")}), "out of memory"),
-            (summary({"SciFact": (0.64508, "map")}), "the run scored map, the published number is ndcg_at_10"),
+            (
+                summary({"SciFact": (0.64508, "map")}),
+                "the run scored map, the published number is ndcg_at_10",
+            ),
             (summary({"SciFact": (0.64508, "ndcg_at_10")}, name="org/other"), "the model is not in this run"),
             (
                 summary({"SciFact": (0.64508, "ndcg_at_10")}, splits=["dev"]),
@@ -99,7 +136,9 @@ class TestVerdicts:
             ),
         ],
     )
-    def test_what_cannot_be_compared_is_not_run_and_says_why(self, tmp_path: Path, found: sm.Summary, why: str) -> None:
+    def test_what_cannot_be_compared_is_not_run_and_says_why(
+        self, tmp_path: Path, found: sm.Summary, why: str
+    ) -> None:
         judged = judge(tmp_path, found)["SciFact"]
         assert (judged.verdict, judged.measured, judged.note) == ("not run", None, why)
 
@@ -111,11 +150,14 @@ class TestVerdicts:
 
     def test_another_model_or_data_revision_is_judged_and_named(self, tmp_path: Path) -> None:
         found = summary({"SciFact": (0.64508, "ndcg_at_10")}, revision="e" * 40)
-        found = found.model_copy(update={"tasks": [row.model_copy(update={"revision": "f" * 40}) for row in found.tasks]})
+        found = found.model_copy(
+            update={"tasks": [row.model_copy(update={"revision": "f" * 40}) for row in found.tasks]}
+        )
         judged = judge(tmp_path, found)["SciFact"]
         assert judged.verdict == "OK"
         assert judged.note == (
-            "measured at model revision eeeeeeee, published for another; data revision ffffffff, published for dddddddd"
+            "measured at model revision eeeeeeee, published for another; "
+            "data revision ffffffff, published for dddddddd"
         )
 
 
@@ -126,12 +168,18 @@ class TestTheProgram:
         shutil.copytree(EXPECTED, tmp_path / "conf" / "expected")
         return lambda *arguments: CliRunner().invoke(app, ["verify", *arguments])
 
-    def test_it_ends_with_0_where_nothing_fails_and_prints_every_number(self, tmp_path: Path, run: Callable) -> None:
+    def test_it_ends_with_0_where_nothing_fails_and_prints_every_number(
+        self, tmp_path: Path, run: Callable
+    ) -> None:
         lay(tmp_path, summary({"SciFact": (0.64508, "ndcg_at_10"), "SICK-R": (0.7768, "cosine_spearman")}))
         result = run()
         assert result.exit_code == 0, result.output
-        assert re.search(r"SciFact\s+ndcg_at_10\s+0\.64508\s+0\.64508\s+0\.00000\s+0\.0005\s+OK", result.stdout)
-        assert re.search(r"SICK-R\s+cosine_spearman\s+0\.77582\s+0\.77680\s+\+0\.00098\s+0\.0005\s+close", result.stdout)
+        assert re.search(
+            r"SciFact\s+ndcg_at_10\s+0\.64508\s+0\.64508\s+0\.00000\s+0\.0005\s+OK", result.stdout
+        )
+        assert re.search(
+            r"SICK-R\s+cosine_spearman\s+0\.77582\s+0\.77680\s+\+0\.00098\s+0\.0005\s+close", result.stdout
+        )
         assert "282 published scores: 1 OK, 1 close, 0 FAIL, 280 not run" in result.stdout
 
     def test_it_ends_with_1_where_a_number_fails(self, tmp_path: Path, run: Callable) -> None:
@@ -178,15 +226,29 @@ class TestFiles:
         ("where", "value", "message"),
         [
             (("tolerence",), {}, "tolerence: unknown key; did you mean tolerances"),
-            (("scores", "SciFact", "metrc"), "x", r"scores\.SciFact\.metrc: unknown key; did you mean metric"),
-            (("scores", "SciFact", "score"), 64.5, r"scores\.SciFact\.score: .*less than or equal to 1; got 64\.5"),
-            (("tolerances", "tasks"), {"SciFct": 0.1}, "no expected score is of task 'SciFct'; did you mean SciFact"),
+            (
+                ("scores", "SciFact", "metrc"),
+                "x",
+                r"scores\.SciFact\.metrc: unknown key; did you mean metric",
+            ),
+            (
+                ("scores", "SciFact", "score"),
+                64.5,
+                r"scores\.SciFact\.score: .*less than or equal to 1; got 64\.5",
+            ),
+            (
+                ("tolerances", "tasks"),
+                {"SciFct": 0.1},
+                "no expected score is of task 'SciFct'; did you mean SciFact",
+            ),
             (("tolerances", "metrics"), {"ndcg": 0.1}, "no expected score is of metric 'ndcg'"),
             (("model", "name"), "minilm", "model.name"),
             (("scores",), {}, "scores"),
         ],
     )
-    def test_a_wrong_one_is_refused_by_key(self, tmp_path: Path, where: tuple[str, ...], value: object, message: str) -> None:
+    def test_a_wrong_one_is_refused_by_key(
+        self, tmp_path: Path, where: tuple[str, ...], value: object, message: str
+    ) -> None:
         content = json.loads(json.dumps(CONTENT))
         target = content
         for key in where[:-1]:
@@ -264,3 +326,12 @@ class TestThePage:
         path.write_text("{}", encoding="utf-8")
         with pytest.raises(KitError, match="holds no recorded run"):
             expected.recorded(path)
+
+
+def test_the_documented_example_is_a_file_of_expected_scores(tmp_path: Path) -> None:
+    page = (REPOSITORY / "docs" / "gate.md").read_text(encoding="utf-8")
+    (tmp_path / "example.yaml").write_text(page.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
+    assert set(expected.load([tmp_path / "example.yaml"])[0].scores) == {
+        "SciFact",
+        "TwentyNewsgroupsClustering",
+    }

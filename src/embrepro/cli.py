@@ -281,7 +281,13 @@ def _exits_2() -> Iterator[None]:
         yield
     except KitError as error:
         console.complain(f"embrepro: {error}")
-        raise typer.Exit(2) from None
+    except OSError as error:
+        if error.filename is None:
+            raise
+        console.complain(f"embrepro: {error.filename}: {error.strerror}. Check that it exists and is writable.")
+    else:
+        return
+    raise typer.Exit(2)
 
 
 def _offline() -> Config:

@@ -1,4 +1,4 @@
-"""What changed between two states of a project: every score, how certain its change is, and what else is different."""
+"""What changed between two states of a project: every score, how surely, and what else is different."""
 
 from __future__ import annotations
 
@@ -245,7 +245,7 @@ def _notes(old: Side, new: Side, pairs: list[tuple[str, str]], rows: list[Row]) 
         if alone:
             yield f"Only in {side.revision.label}, so compared with nothing: {', '.join(alone)}."
         if not side.inputs:
-            yield f"{side.revision.label} holds no dvc.lock, so the hashes of code and other inputs are not compared."
+            yield f"{side.revision.label} holds no dvc.lock, so code and other inputs are not compared."
     why = dict.fromkeys(row.why_no_interval for row in rows if row.why_no_interval)
     for reason in why:
         without = [f"{row.task} ({row.model})" for row in rows if row.why_no_interval == reason]

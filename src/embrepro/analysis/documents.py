@@ -1,4 +1,4 @@
-"""YAML files that people write for the kit, read into typed documents; what is wrong is named by file and key."""
+"""YAML files that people write for the kit, typed; what is wrong is named by file and key."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ def read(path: Path, kind: type[Document], what: str, page: str) -> Document:
         raise ConfigError(
             f"Expected {what} at {path}, found no file; {page} says how to write one."
         ) from None
+    except OSError as error:
+        raise ConfigError(f"Expected {what} at {path}, which cannot be read: {error.strerror}.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"Expected YAML in {path}, got: {error}. Check indentation and quotes.") from None
     try:

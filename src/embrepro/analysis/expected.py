@@ -1,7 +1,8 @@
 """Expected scores and whether a run reproduced them.
 
-A file of `conf/expected/` holds what others published about one model, with the source and how far a measured score may
-lie off. The verdict on each number follows from values and tolerance alone. Scores are main scores on the 0-1 scale.
+A file of `conf/expected/` holds what others published about one model, with the source and how far a measured
+score may lie off. The verdict on each number follows from values and tolerance alone. Scores are main scores,
+0-1.
 """
 
 from __future__ import annotations
@@ -187,14 +188,16 @@ def last_run(layout: Layout) -> Measured:
         summary = Summary.model_validate(read_json(path))
     except ValidationError as error:
         raise KitError(
-            f"{path} was written by another version of the kit ({error.error_count()} problems). Run `dvc repro`."
+            f"{path} was written by another version of the kit ({error.error_count()} problems). "
+            "Run `dvc repro`."
         ) from None
     metrics = read_json(layout.reports / "metrics.json")
     for key in summary.models:
         written = metrics.get("models", {}).get(key, {}).get("scores")
         if written != {row.name: row.cells[key].score for row in summary.tasks}:
             raise KitError(
-                f"{layout.reports}: metrics.json and summary.json disagree on {key}. Run `dvc repro` to write both anew."
+                f"{layout.reports}: metrics.json and summary.json disagree on {key}. "
+                "Run `dvc repro` to write both anew."
             )
     return Measured(
         models=[_measured(summary, key) for key in sorted(summary.models)],
@@ -209,7 +212,8 @@ def recorded(path: Path) -> Measured:
         return Measured.model_validate(read_json(path))
     except ValidationError as error:
         raise KitError(
-            f"{path} holds no recorded run ({error.error_count()} problems). Write it with: embrepro verify --write"
+            f"{path} holds no recorded run ({error.error_count()} problems). "
+            "Write it with: embrepro verify --write"
         ) from None
 
 
@@ -260,7 +264,8 @@ def _not_run(expected: ExpectedScore, model: MeasuredModel | None, found: Measur
         return f"the run scored {found.metric}, the published number is {expected.metric}"
     ran = (found.splits or ["test"], found.subsets or ["default"])
     if ran != ([expected.split], [expected.subset]):
-        return f"the run scored {_parts(*ran)}, the published number is of {_parts([expected.split], [expected.subset])}"
+        published = _parts([expected.split], [expected.subset])
+        return f"the run scored {_parts(*ran)}, the published number is of {published}"
     return None
 
 
@@ -292,6 +297,6 @@ def _measured(summary: Summary, key: str) -> MeasuredModel:
             subsets=row.subsets,
             revision=row.revision,
         )
-        for row in summary.tasks
+        for row in sorted(summary.tasks, key=lambda row: row.name)
     }
     return MeasuredModel(name=card.name, revision=card.revision, content_hash=card.content_hash, tasks=tasks)

@@ -71,7 +71,7 @@ class Rules(Strict):
     tolerance: Tolerances
     noise: Literal["interval", "corrected", "never"] = Field(
         default="interval",
-        description="a fall is noise if its interval holds 0; if its p-value, corrected for many tasks, is not below alpha; never",
+        description="a fall is noise if its interval holds 0, or its corrected p is not below alpha",
     )
     without_samples: Literal["fail", "note"] = Field(
         default="fail", description="a fall that cannot be tested"
@@ -212,7 +212,7 @@ def _difference(row: Row, rules: Rules, tolerance: float) -> Iterator[Note]:
         elif rules.without_samples == "note":
             yield _of(row, "not tested", f"fell by more than {tolerance}: {change}; {row.why_no_interval}")
         else:
-            words = f"fell by more than {tolerance}: {change}; no interval says that it is noise: {row.why_no_interval}"
+            words = f"fell by more than {tolerance}: {change}; no interval: {row.why_no_interval}"
             yield _of(row, "regression", words, fails=True)
     elif _is_noise(row, rules):
         yield _of(

@@ -1,4 +1,4 @@
-"""A page of tables that reads the same in a terminal, as Markdown and as one HTML file that needs nothing but itself."""
+"""A page of tables that reads the same in a terminal, as Markdown and as one HTML file on its own."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SAFE = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True
 
 @dataclass(frozen=True)
 class Row:
-    """Cells of a row; `tone` is good, bad, even, warn or nothing, and colours the cell under `Grid.marked`."""
+    """Cells of a row; `tone` (good, bad, even, warn or nothing) colours the cell under `Grid.marked`."""
 
     cells: Sequence[str]
     tone: str = ""
@@ -159,9 +159,10 @@ h1{font-size:1.5rem;margin:0 0 .5rem;overflow-wrap:anywhere}
 table{border-collapse:collapse;font-size:.875rem;width:100%}
 caption,figcaption,summary{text-align:left;font-weight:600;padding:.3rem 0}
 th{text-align:left;color:var(--muted);font-weight:600}
-th,td{padding:.3rem .7rem .3rem 0;border-bottom:1px solid var(--grid);vertical-align:top;overflow-wrap:anywhere}
+th,td{padding:.3rem .7rem .3rem 0;border-bottom:1px solid var(--grid);vertical-align:top}
 .number{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
-.good{color:var(--good);font-weight:600}.bad{color:var(--bad);font-weight:600}.warn{color:var(--bad)}.even{color:var(--muted)}
+.good{color:var(--good);font-weight:600}.bad{color:var(--bad);font-weight:600}
+.warn{color:var(--bad)}.even{color:var(--muted)}
 figure{margin:1.4rem 0}.chart svg{max-width:100%;height:auto}
 .charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,22rem),1fr));gap:0 1.5rem}
 .words{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
@@ -182,7 +183,11 @@ _PAGE = """<!doctype html>
 <p{% if page.tone and loop.first %} class="{{ page.tone }}"{% endif %}>{{ line }}</p>
 {% endfor %}
 {% if page.legend %}
-<p>{% for colour, name in page.legend %}<span style="color:var(--{{ colour }})">&#9632;</span> {{ name }}&emsp;{% endfor %}</p>
+<p>
+{% for colour, name in page.legend %}
+<span style="color:var(--{{ colour }})">&#9632;</span> {{ name }}&emsp;
+{% endfor %}
+</p>
 {% endif %}
 {% if drawings %}
 <div class="charts">

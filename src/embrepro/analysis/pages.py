@@ -1,4 +1,4 @@
-"""What verify, compare, gate and history say, as pages. Scores are on the 0-1 scale, as in `reports/metrics.json`."""
+"""What verify, compare, gate and history say, as pages. Scores are on the 0-1 scale, as in `metrics.json`."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def reproduced(files: Sequence[ExpectedFile], judged: Sequence[Judged], measured
     packages = ", ".join(f"{name} {version}" for name, version in sorted(measured.packages.items()))
     models = "; ".join(f"{model.name} at {model.revision}" for model in measured.models)
     made = (
-        "`embrepro verify --write` makes this page from `conf/expected/` and a run, whose scores it keeps in the JSON "
-        "file beside it. Scores are on the 0-1 scale."
+        "`embrepro verify --write` makes this page from `conf/expected/` and a run, whose scores it keeps in "
+        "the JSON file beside it. Scores are on the 0-1 scale."
     )
     about = [f"Measured on {measured.device} with {packages}.", f"Models of the run: {models}."]
     return Page(page.title, [made, *page.lead, *about], page.grids, [*_sources(files), *page.notes])
@@ -197,7 +197,8 @@ def _beyond(files: Sequence[ExpectedFile], measured: Measured) -> list[str]:
         ]
         if beyond:
             lines.append(
-                f"Measured for {model.name} without a published score to hold it against: {', '.join(beyond)}."
+                f"Measured for {model.name} without a published score to hold it against: "
+                f"{', '.join(beyond)}."
             )
     return lines
 

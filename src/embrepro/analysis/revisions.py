@@ -1,7 +1,7 @@
 """What a run found and what it was made from, at any git revision, DVC experiment or in the working tree.
 
-Reports are read from git, per-sample scores from DVC's cache. Reports of older versions of the kit are read as far as
-they go, so that a comparison does not end where the format grew.
+Reports are read from git, per-sample scores from DVC's cache. Reports of older versions of the kit are read
+as far as they go, so that a comparison does not end where the format grew.
 """
 
 from __future__ import annotations
@@ -164,7 +164,8 @@ def resolve(root: Path, name: str) -> Revision:
         )
     if git(root, "rev-parse", "--git-dir") is None:
         raise RevisionError(
-            f"{root.resolve()} is not in a git repository, so there is no revision '{name}'; only {WORKSPACE} can be read."
+            f"{root.resolve()} is not in a git repository, so there is no revision '{name}'; "
+            f"only {WORKSPACE} can be read."
         )
     raise RevisionError(
         f"No git revision and no DVC experiment is called '{name}'{suggest(name, _known_names(root))}. "
@@ -269,7 +270,7 @@ def _known_names(root: Path) -> list[str]:
 
 
 def _not_stored() -> tuple[type[Exception], ...]:
-    """What DVC raises where it cannot give a file: it knows none, or its cache lacks the file or the folder's list."""
+    """What DVC raises for a file that it does not know, or whose content or folder its cache lacks."""
     from dvc.exceptions import DvcException
     from dvc_data.index import DataIndexDirError
 
