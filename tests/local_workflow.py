@@ -313,14 +313,8 @@ class Clone:
             text = yaml.safe_dump({"candidate": "mine", "models": {"mine": definition}})
             (conf / "model" / "mine.yaml").write_text(f"# @package _global_\n{text}")
         if tasks is not None:
-            values = {
-                "names": tasks,
-                "benchmark": None,
-                "languages": None,
-                "subsets": {},
-                "allow_missing": False,
-            }
-            (conf / "tasks" / "custom.yaml").write_text(yaml.safe_dump(values))
+            file = conf / "tasks" / "custom.yaml"
+            file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"names": tasks}))
         self.run("embrepro compose --write")
 
     def commit(self, message: str) -> str:

@@ -29,6 +29,7 @@ from local_workflow import (
     JobResult,
     LocalRunner,
     UnknownExpressionError,
+    Value,
     make_project,
 )
 
@@ -184,7 +185,7 @@ class TestExpressions:
         ],
     )
     def test_they_come_to_what_github_makes_of_them(self, source: str, value: str | bool) -> None:
-        given = {"github.event_name": "push", "github.nothing": "", "cancelled()": False}
+        given: dict[str, Value] = {"github.event_name": "push", "github.nothing": "", "cancelled()": False}
         assert Expression(source, given).value() == value
 
     @pytest.mark.parametrize(
@@ -202,7 +203,7 @@ class TestComment:
     )
     def test_it_is_for_pull_requests_from_this_repository(self, event: str, head: str, wanted: bool) -> None:
         condition = _job(REGRESSION, "comment")["if"].strip().removeprefix("${{").removesuffix("}}")
-        values = {
+        values: dict[str, Value] = {
             "cancelled()": False,
             "github.event_name": event,
             "github.repository": "us/kit",
@@ -233,10 +234,14 @@ class TestComment:
         tools.mkdir()
         (tools / "listed").write_text(existing)
         (tools / "gh").write_text(
-            '#!/bin/bash\n[[ "$*" != *--paginate* ]] || exec cat "${0%gh}listed"\necho "$*" >>"${0%gh}requests"\n'
+            '#!/bin/bash\n[[ "$*" != *--paginate* ]] || exec cat "${0%gh}listed"\n'
+            'echo "$*" >>"${0%gh}requests"\n'
         )
         (tools / "gh").chmod(0o755)
-        table = "| `$(touch bad)` |\n" * 9999
+
+        def get(_: Inputs) -> None:
+            (folder / "gate.md").write_text("| `$(touch bad)` |\n" * 9999)
+
         runner = LocalRunner(
             folder,
             values={
@@ -246,7 +251,7 @@ class TestComment:
                 "github.repository": "us/kit",
                 "github.run_id": "1",
             },
-            actions={"actions/download-artifact": lambda _: (folder / "gate.md").write_text(table)},
+            actions={"actions/download-artifact": get},
             environment={"PATH": f"{tools}:/usr/bin:/bin", "GITHUB_REPOSITORY": "us/kit"},
         )
         done = runner.run(REGRESSION, "comment")
@@ -374,7 +379,8 @@ class TestRegressionWorkflow:
     def test_a_harmless_change_passes(self, site: Site) -> None:
         done = site.pull_request(lambda author: author.set(model={"folder": "models/32", "dtype": "float16"}))
         assert done.outcome == "success", done.log
-        assert "regression" not in done.summary.lower()
+        assert "Regression gate: passes" in done.summary
+        assert "mine, dtype" in done.summary, "the page says what else changed"
         affected = re.findall(r"Running stage '([\w@]+)'", done.step("Run the affected stages").output)
         assert "encode@mine" in affected
         assert not {"encode@other", "evaluate@other"} & set(affected), "the baseline is not affected"
@@ -387,7 +393,7 @@ class TestRegressionWorkflow:
         assert done.step("Compare with the base").outcome == "failure", done.log
         assert done.step("Run the affected stages").outcome == "success"
         assert done.outcome == "failure"
-        assert "regression" in done.summary
+        assert "Regression gate: fails" in done.summary
         assert "EmbreproInstructionAwareness" in done.summary
 
     def test_an_improvement_passes_with_a_note(self, site: Site) -> None:
