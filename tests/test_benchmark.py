@@ -1,4 +1,4 @@
-"""The benchmark stage on real models: complete, ordered, in turn with the baseline, on texts that never change."""
+"""The benchmark stage on real models: complete, ordered, in turn with the baseline, on unchanging texts."""
 
 from __future__ import annotations
 
