@@ -40,7 +40,7 @@ class Page:
         self.session: str | None = None
         self.events: list[dict[str, Any]] = []
 
-    def call(self, method: str, **params: Any) -> dict[str, Any]:  # noqa: ANN401 - the protocol's own values
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
         """Send a command of the DevTools protocol and wait for its answer."""
         self._count += 1
         number = self._count
@@ -62,7 +62,7 @@ class Page:
         message, _, self._rest = self._rest.partition(b"\0")
         return json.loads(message)
 
-    def run(self, script: str) -> Any:  # noqa: ANN401 - whatever the script returns
+    def run(self, script: str) -> Any:
         """The value of an expression in the page."""
         found = self.call(
             "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True, userGesture=True

@@ -14,12 +14,12 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ.pop("EMBREPRO_MIRROR", None)
 
-from embrepro import console  # noqa: E402 - the hub must be off before anything imports its client
+from embrepro import console
 
 console.quieten()
 
 REPOSITORY = Path(__file__).parents[1]
-WORDS = "the a of and to in is it that for on with as this was are be by an or from at not no yes one two three".split()
+WORDS = ["the", "a", "of", "and", "to", "in", "is", "it", "that", "for", "on", "with", "as", "this", "not", "one", "two"]
 
 
 def build_static_model(folder: Path, *, dtype: str = "float16", dimensions: int = 32, seed: int = 7) -> Path:
@@ -42,7 +42,10 @@ def copy_repository(target: Path) -> None:
     """This working tree without what git ignores, what a run made and what it recorded."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=REPOSITORY, capture_output=True, text=True, check=True,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     for name in filter(None, listed.split("\0")):
         source = REPOSITORY / name

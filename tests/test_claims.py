@@ -51,7 +51,7 @@ NUMBERS = """
 """
 
 
-def claim(metric: dict[str, Any], claimed: dict[str, float] | None, **more: Any) -> Claim:  # noqa: ANN401
+def claim(metric: dict[str, Any], claimed: dict[str, float] | None, **more: Any) -> Claim:
     content = {"id": "it", "where": "here", "says": "so", "metric": metric, "claimed": claimed} | more
     return Claim.model_validate(content)
 
@@ -60,7 +60,7 @@ def verdict(
     metric: dict[str, Any],
     claimed: dict[str, float] | None,
     facts: Facts | None = None,
-    **more: Any,  # noqa: ANN401
+    **more: Any,
 ) -> Verdict:
     (found,) = judge([claim(metric, claimed, **more)], facts or Facts())
     return found
@@ -295,7 +295,7 @@ class TestTheAnalysis:
 
 
 class TestFiles:
-    def write(self, folder: Path, **changes: Any) -> Path:  # noqa: ANN401
+    def write(self, folder: Path, **changes: Any) -> Path:
         content = {
             "title": "t",
             "document": "d",

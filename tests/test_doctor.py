@@ -36,7 +36,7 @@ class Words:
         self.seed, self.scale = seed, scale
         self.mteb_model_meta = ModelMeta.create_empty(overwrites={"name": name, "revision": "1"})
 
-    def encode(self, inputs: Any, **kwargs: Any) -> np.ndarray:  # noqa: ANN401
+    def encode(self, inputs: Any, **kwargs: Any) -> np.ndarray:
         texts = [text for batch in inputs for text in batch["text"]]
         return np.stack([self._vector(text) for text in texts])
 
@@ -75,7 +75,7 @@ def written_by_mteb(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path]
     return copy
 
 
-def change(path: Path, **fields: Any) -> None:  # noqa: ANN401
+def change(path: Path, **fields: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | fields), encoding="utf-8")
 
 

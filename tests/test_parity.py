@@ -25,11 +25,22 @@ from embrepro.tasks.registry import Request
 
 DEVICE = Device(name="cpu")
 TEXT_MOCKS = {
-    task.metadata.name: type(task) for task in mocks.MOCK_TASK_TEST_GRID if task.metadata.modalities == ["text"] and not task.is_aggregate
+    task.metadata.name: type(task)
+    for task in mocks.MOCK_TASK_TEST_GRID
+    if task.metadata.modalities == ["text"] and not task.is_aggregate
 }
 TYPES = {
-    "BitextMining", "Classification", "MultilabelClassification", "Clustering", "PairClassification", "Reranking",
-    "Retrieval", "InstructionRetrieval", "InstructionReranking", "STS", "Summarization",
+    "BitextMining",
+    "Classification",
+    "MultilabelClassification",
+    "Clustering",
+    "PairClassification",
+    "Reranking",
+    "Retrieval",
+    "InstructionRetrieval",
+    "InstructionReranking",
+    "STS",
+    "Summarization",
 }
 
 
@@ -43,7 +54,9 @@ def known_mocks() -> None:
 @pytest.fixture(scope="module")
 def static(static_folder: Path) -> tuple[Any, models.Facts]:
     """mteb's wrapper around a half-precision static model."""
-    return _wrapped(Model(org="test", name="static", family="static", folder=str(static_folder)), static_folder)
+    return _wrapped(
+        Model(org="test", name="static", family="static", folder=str(static_folder)), static_folder
+    )
 
 
 @pytest.fixture(scope="module")
@@ -76,14 +89,18 @@ def _by_the_kit(name: str, encoder: Any, known: models.Facts, folder: Path) -> t
     from embrepro import console
 
     with console.work("test", name, len(listed.texts), "texts") as work:
-        embeddings = encode.encode_distinct(encoder, listed.texts, registry.create(request).metadata, 32, work)
+        embeddings = encode.encode_distinct(
+            encoder, listed.texts, registry.create(request).metadata, 32, work
+        )
     store.write(folder / "embeddings.safetensors", embeddings, "key")
     stored = store.read(folder / "embeddings.safetensors", len(listed.texts)).embeddings
     replay = ReplayEncoder(listed, stored, encoder.mteb_model_meta, known.similarity)
     task = frozen.thaw(request, folder)
     requests.quicken(task)
     with samples.tap(task) as collected:
-        result = mteb.evaluate(replay, task, cache=None, co2_tracker=False, show_progress_bar=False).task_results[0]
+        result = mteb.evaluate(
+            replay, task, cache=None, co2_tracker=False, show_progress_bar=False
+        ).task_results[0]
     replay.expect_finished()
     evaluate.expect_complete(result, request)
     return result, collected
@@ -91,18 +108,30 @@ def _by_the_kit(name: str, encoder: Any, known: models.Facts, folder: Path) -> t
 
 def _by_mteb(name: str, encoder: Any) -> Any:
     task = TEXT_MOCKS[name]()
-    return mteb.evaluate(encoder, task, cache=None, co2_tracker=False, show_progress_bar=False).task_results[0]
+    return mteb.evaluate(encoder, task, cache=None, co2_tracker=False, show_progress_bar=False).task_results[
+        0
+    ]
 
 
 def _scores(result: Any) -> dict[tuple[str, str], Any]:
-    return {(split, entry["hf_subset"]): entry for split, entries in result.scores.items() for entry in entries}
+    return {
+        (split, entry["hf_subset"]): entry for split, entries in result.scores.items() for entry in entries
+    }
 
 
 def _numbers(value: Any, path: str = "") -> dict[str, float]:
     if isinstance(value, dict):
-        return {key: number for name, child in value.items() for key, number in _numbers(child, f"{path}/{name}").items()}
+        return {
+            key: number
+            for name, child in value.items()
+            for key, number in _numbers(child, f"{path}/{name}").items()
+        }
     if isinstance(value, list):
-        return {key: number for index, child in enumerate(value) for key, number in _numbers(child, f"{path}/{index}").items()}
+        return {
+            key: number
+            for index, child in enumerate(value)
+            for key, number in _numbers(child, f"{path}/{index}").items()
+        }
     return {path: float(value)} if isinstance(value, int | float) and not isinstance(value, bool) else {}
 
 
@@ -111,7 +140,9 @@ def test_every_text_task_type_has_a_mock() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(TEXT_MOCKS))
-def test_static_model_scores_to_the_last_bit(name: str, static: tuple[Any, models.Facts], tmp_path: Path) -> None:
+def test_static_model_scores_to_the_last_bit(
+    name: str, static: tuple[Any, models.Facts], tmp_path: Path
+) -> None:
     encoder, known = static
     assert known.dtype == "float16"
     ours, collected = _by_the_kit(name, encoder, known, tmp_path)
@@ -119,12 +150,16 @@ def test_static_model_scores_to_the_last_bit(name: str, static: tuple[Any, model
     assert _numbers(_scores(ours)) == pytest.approx(_numbers(_scores(theirs)), rel=0, abs=0, nan_ok=True)
     if collected.statistic:
         recomputed = statistics.point(collected.frame, collected.statistic)
-        assert recomputed == pytest.approx(ours.main_score, abs=1e-5)  # mteb rounds retrieval metrics to five digits
+        assert recomputed == pytest.approx(
+            ours.main_score, abs=1e-5
+        )  # mteb rounds retrieval metrics to five digits
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(TEXT_MOCKS))
-def test_transformer_scores_within_a_millionth(name: str, minilm: tuple[Any, models.Facts], tmp_path: Path) -> None:
+def test_transformer_scores_within_a_millionth(
+    name: str, minilm: tuple[Any, models.Facts], tmp_path: Path
+) -> None:
     encoder, known = minilm
     ours, _ = _by_the_kit(name, encoder, known, tmp_path)
     assert ours.main_score == pytest.approx(_by_mteb(name, encoder).main_score, abs=1e-6)
@@ -137,5 +172,11 @@ def test_freezing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
             folder = tmp_path / run / name
             frozen.freeze(_request(name), folder, None)
             requests.write(_request(name), folder)
-            hashes.append({path.relative_to(folder): sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()})
+            hashes.append(
+                {
+                    path.relative_to(folder): sha256(path)
+                    for path in sorted(folder.rglob("*"))
+                    if path.is_file()
+                }
+            )
         assert hashes[0] == hashes[1], name

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from conftest import build_static_model, copy_repository
 
 pytestmark = pytest.mark.slow
@@ -26,19 +27,33 @@ class Project:
         home = folder.parent / "home"
         home.mkdir()
         self.environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("EMBREPRO", "HF_", "DVC"))},
+            **{
+                name: value
+                for name, value in os.environ.items()
+                if not name.startswith(("EMBREPRO", "HF_", "DVC"))
+            },
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(folder / "src"),
             "HF_HUB_OFFLINE": "1",
             "HOME": str(home),
             "OMP_WAIT_POLICY": "PASSIVE",
-            **{f"GIT_{role}_{what}": f"test{'@test' if what == 'EMAIL' else ''}" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+            **{
+                f"GIT_{role}_{what}": f"test{'@test' if what == 'EMAIL' else ''}"
+                for role in ("AUTHOR", "COMMITTER")
+                for what in ("NAME", "EMAIL")
+            },
         }
 
     def run(self, *command: str, code: int | None = 0, **variables: str) -> str:
         """Run a command and return all it printed; its exit code must be `code`, or not zero where that is None."""
         done = subprocess.run(
-            command, cwd=self.folder, env=self.environment | variables, capture_output=True, text=True, timeout=600, check=False
+            command,
+            cwd=self.folder,
+            env=self.environment | variables,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
         )
         said = done.stdout + done.stderr
         assert done.returncode == code if code is not None else done.returncode != 0, said
@@ -55,7 +70,9 @@ def _write_model(folder: Path, key: str, dimensions: int) -> None:
     definition = {"org": "test", "name": key, "family": "static", "folder": f"models/{key}"}
     text = yaml.safe_dump({"candidate": key, "models": {key: definition}})
     (folder / "conf" / "model" / f"{key}.yaml").write_text(f"# @package _global_\n{text}")
-    (folder / "conf" / "baseline" / f"{key}.yaml").write_text(f"# @package _global_\ndefaults:\n  - /model/{key}\nbaseline: {key}\n")
+    (folder / "conf" / "baseline" / f"{key}.yaml").write_text(
+        f"# @package _global_\ndefaults:\n  - /model/{key}\nbaseline: {key}\n"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -66,13 +83,21 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     for key, dimensions in (("small", 16), ("large", 64)):
         _write_model(folder, key, dimensions)
     defaults = (folder / "conf" / "config.yaml").read_text()
-    defaults = defaults.replace("baseline: minilm", "baseline: large").replace("model: static_minilm", "model: small")
-    for slow, quick in (("repeats: 9", "repeats: 6"), ("[1, 8, 32, 128]", "[32]"), ("seconds: 0.05", "seconds: 0.001")):
+    defaults = defaults.replace("baseline: minilm", "baseline: large").replace(
+        "model: static_minilm", "model: small"
+    )
+    for slow, quick in (
+        ("repeats: 9", "repeats: 6"),
+        ("[1, 8, 32, 128]", "[32]"),
+        ("seconds: 0.05", "seconds: 0.001"),
+    ):
         assert slow in defaults
         defaults = defaults.replace(slow, quick)
     (folder / "conf" / "config.yaml").write_text(defaults)
     (folder / "conf" / "tasks" / "custom.yaml").write_text(
-        yaml.safe_dump({"names": TASKS, "benchmark": None, "languages": None, "subsets": {}, "allow_missing": False})
+        yaml.safe_dump(
+            {"names": TASKS, "benchmark": None, "languages": None, "subsets": {}, "allow_missing": False}
+        )
     )
     made = Project(folder)
     made.run("git", "init", "-q", "-b", "main")
@@ -129,7 +154,9 @@ def test_a_queue_runs_one_experiment_for_each_candidate(project: Project) -> Non
 def test_tasks_by_name_on_the_command_line(project: Project) -> None:
     project.run("dvc", "exp", "run", "-S", "tasks.names=[EmbreproTopicClustering]")
     assert list(project.metrics["models"]["small"]["scores"]) == ["EmbreproTopicClustering"]
-    assert [path.name for path in (project.folder / "data" / "tasks").iterdir()] == ["EmbreproTopicClustering"]
+    assert [path.name for path in (project.folder / "data" / "tasks").iterdir()] == [
+        "EmbreproTopicClustering"
+    ]
     project.run("git", "checkout", "-q", ".")
     project.run("dvc", "checkout", "-q", "--force")
 
@@ -167,6 +194,14 @@ def test_a_task_that_cannot_be_had_is_a_row_with_its_reason(project: Project) ->
     again = project.run("dvc", "repro", code=None)
     assert "Running stage 'download'" in again, "the lost task must be tried again"
     assert "EmbreproTopicClustering: " in again
-    project.run("dvc", "exp", "run", "-S", "tasks.names=[EmbreproTopicClustering,STS12]", "-S", "tasks.allow_missing=true")
+    project.run(
+        "dvc",
+        "exp",
+        "run",
+        "-S",
+        "tasks.names=[EmbreproTopicClustering,STS12]",
+        "-S",
+        "tasks.allow_missing=true",
+    )
     project.run("git", "checkout", "-q", ".")
     project.run("dvc", "checkout", "-q", "--force")

@@ -17,17 +17,17 @@ import mteb
 import numpy as np
 import polars as pl
 import pytest
-import tiny_mirror
 import yaml
-from conftest import REPOSITORY, build_static_model
-from tiny_mirror import CLASSIFICATION, RETRIEVAL, STS, TASKS
 
+import tiny_mirror
+from conftest import REPOSITORY, build_static_model
 from embrepro import config
 from embrepro.config import Config
 from embrepro.errors import ConfigError, KitError, SourceError
 from embrepro.layout import Layout
 from embrepro.stages import aggregate, download, encode, evaluate, report
 from embrepro.tasks import frozen, registry, requests, samples
+from tiny_mirror import CLASSIFICATION, RETRIEVAL, STS, TASKS
 
 MODELS = ("big", "small")
 
@@ -574,8 +574,11 @@ def test_a_full_disk_is_one_clear_line_and_leaves_no_half_file(
 ) -> None:
     """No more than 4 KiB may be written to any file: the same errors as a full disk, without needing one."""
     shutil.copytree(done.root / "data", tmp_path / "project" / "data")
-    limit = "import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nresource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))"
-    code, _, errors = finish(command(sources, tmp_path / "project", "encode", "big", code=limit))
+    limit = (
+        "import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))"
+    )
+    _, _, errors = finish(command(sources, tmp_path / "project", "encode", "big", code=limit))
     assert "Traceback" not in errors
     assert "File too large" in errors
     assert not list((tmp_path / "project" / "embeddings").rglob("*.unfinished"))

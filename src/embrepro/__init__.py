@@ -1,0 +1,1 @@
+"""Every number about a text-embedding model, reproducible."""

@@ -19,8 +19,9 @@ from embrepro.config import check as check_config
 from embrepro.errors import KitError
 from embrepro.layout import Layout
 
-
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None
+)
 STAGES, TOOLS = "Stages (dvc repro runs them in this order)", "Tools"
 
 
@@ -50,10 +51,14 @@ def main() -> None:
     except OSError as error:
         if error.filename is None:
             raise
-        console.complain(f"embrepro: {error.filename}: {error.strerror}. Check that it exists, is writable, and that the disk is not full.")
+        console.complain(
+            f"embrepro: {error.filename}: {error.strerror}. Check that it exists, is writable, and that the disk is not full."
+        )
         sys.exit(1)
     except KeyboardInterrupt:
-        console.complain("embrepro: interrupted; what was finished is kept, and the next run goes on from there")
+        console.complain(
+            "embrepro: interrupted; what was finished is kept, and the next run goes on from there"
+        )
         sys.exit(130)
 
 
@@ -130,7 +135,9 @@ def check() -> None:
 
 
 @app.command(rich_help_panel=TOOLS)
-def mirror(folder: Annotated[Path, typer.Argument(help="Folder to fill; made if it does not exist.")]) -> None:
+def mirror(
+    folder: Annotated[Path, typer.Argument(help="Folder to fill; made if it does not exist.")],
+) -> None:
     """Copy what a configuration needs into a mirror folder, for a machine without network."""
     from embrepro.sources import mirroring
 
@@ -139,7 +146,9 @@ def mirror(folder: Annotated[Path, typer.Argument(help="Folder to fill; made if 
 
 @app.command(rich_help_panel=TOOLS)
 def claims(
-    files: Annotated[list[Path] | None, typer.Argument(help="Claims files; those of the configuration by default.")] = None,
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Claims files; those of the configuration by default.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Hold claims against the last run: claimed, measured, published, verdict."""
@@ -148,11 +157,15 @@ def claims(
     from embrepro.reporting import terminal
     from embrepro.stages import report as stage
 
-    terminal.print_verdicts(judgement.verdicts(*stage.read(Layout()), files or config.claim_files), as_json=as_json)
+    terminal.print_verdicts(
+        judgement.verdicts(*stage.read(Layout()), files or config.claim_files), as_json=as_json
+    )
 
 
 @app.command(rich_help_panel=TOOLS)
-def doctor(folder: Annotated[Path, typer.Argument(help="A folder of results of mteb 1.x or 2.x, or of the kit.")]) -> None:
+def doctor(
+    folder: Annotated[Path, typer.Argument(help="A folder of results of mteb 1.x or 2.x, or of the kit.")],
+) -> None:
     """Examine results for lost and impossible scores, and name the likely cause."""
     console.go_offline()
     from embrepro.analysis import doctor as examination
@@ -175,7 +188,9 @@ def watch(
 
 @app.command(name="compose", rich_help_panel=TOOLS)
 def compose_command(
-    overrides: Annotated[list[str] | None, typer.Argument(help="Hydra overrides, such as model=qwen25.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Hydra overrides, such as model=qwen25.")
+    ] = None,
     write: Annotated[bool, typer.Option("--write", help="Write params.yaml instead of printing.")] = False,
 ) -> None:
     """Show, or write to params.yaml, what conf/ composes to."""
@@ -189,9 +204,15 @@ def compose_command(
 
 @app.command(rich_help_panel=TOOLS)
 def verify(
-    files: Annotated[list[Path] | None, typer.Argument(help="Files of expected scores; default: conf/expected/*.yaml.")] = None,
-    write: Annotated[Path | None, typer.Option(help="Write this Markdown page, and what was measured as JSON beside it.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="A line for each number that was not run, too.")] = False,
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Files of expected scores; default: conf/expected/*.yaml.")
+    ] = None,
+    write: Annotated[
+        Path | None, typer.Option(help="Write this Markdown page, and what was measured as JSON beside it.")
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="A line for each number that was not run, too.")
+    ] = False,
 ) -> None:
     """Hold the last run against published scores: exit 0, 1 where one is a FAIL, 2 where nothing could be judged."""
     with _exits_2():
@@ -213,7 +234,9 @@ def verify(
 def compare(
     old: Annotated[str, typer.Argument(help="A git revision, the name of a DVC experiment, or: workspace.")],
     new: Annotated[str, typer.Argument(help="What to compare with it; the same kinds.")] = "workspace",
-    style: Annotated[Literal["table", "markdown", "html"], typer.Option("--format", help="How to print it.")] = "table",
+    style: Annotated[
+        Literal["table", "markdown", "html"], typer.Option("--format", help="How to print it.")
+    ] = "table",
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
 ) -> None:
     """Every score at two revisions, how certain its change is, and what else changed between them."""
@@ -237,7 +260,9 @@ def gate(
     against: Annotated[str, typer.Option(help="The git revision or DVC experiment to be held against.")],
     revision: Annotated[str, typer.Option(help="What is judged; default: the working tree.")] = "workspace",
     rules: Annotated[Path, typer.Option(help="The rules.")] = Path("conf/gate/default.yaml"),
-    markdown: Annotated[Path | None, typer.Option(help="Write a summary for a pull request to this file.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Write a summary for a pull request to this file.")
+    ] = None,
 ) -> None:
     """Fail a change that made a score really fall or lost one: exit 0, 1 where it fails, 2 where it cannot be judged."""
     with _exits_2():
@@ -259,7 +284,9 @@ def gate(
 def history(
     until: Annotated[str, typer.Argument(help="The newest revision to look at.")] = "HEAD",
     last: Annotated[int, typer.Option(min=1, help="How many commits the table shows, newest last.")] = 6,
-    html: Annotated[Path | None, typer.Option(help="Write a page with a chart for every task to this file.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page with a chart for every task to this file.")
+    ] = None,
 ) -> None:
     """Every metric over the commits that changed reports/metrics.json."""
     with _exits_2():
@@ -284,7 +311,9 @@ def _exits_2() -> Iterator[None]:
     except OSError as error:
         if error.filename is None:
             raise
-        console.complain(f"embrepro: {error.filename}: {error.strerror}. Check that it exists and is writable.")
+        console.complain(
+            f"embrepro: {error.filename}: {error.strerror}. Check that it exists and is writable."
+        )
     else:
         return
     raise typer.Exit(2)

@@ -41,7 +41,9 @@ class Weights(_Section):
     name: str
     revision: str = Field(description="commit of the hub repository, 40 hexadecimal digits")
     package: Package | None = None
-    sha256: dict[str, str] = Field(default_factory=dict, description="file -> SHA-256, checked whoever served it")
+    sha256: dict[str, str] = Field(
+        default_factory=dict, description="file -> SHA-256, checked whoever served it"
+    )
 
     @field_validator("revision")
     @classmethod
@@ -80,7 +82,9 @@ class Model(_Section):
     name: str = Field(pattern=r"^[\w.-]+$")
     family: Family
     weights: Weights | None = None
-    folder: str | None = Field(default=None, description="a local folder in sentence-transformers or Model2Vec layout")
+    folder: str | None = Field(
+        default=None, description="a local folder in sentence-transformers or Model2Vec layout"
+    )
     distill: Distillation | None = None
     batch_size: int = Field(default=32, gt=0, description="texts encoded at once")
     dtype: Literal["float32", "float16", "bfloat16"] | None = Field(
@@ -88,14 +92,17 @@ class Model(_Section):
     )
     max_seq_length: int | None = Field(default=None, gt=0, description="tokens; null keeps the model's own")
     prompts: dict[str, str] = Field(
-        default_factory=dict, description="mteb's prompt keys (task name, task type, query, document) -> text put in front"
+        default_factory=dict,
+        description="mteb's prompt keys (task name, task type, query, document) -> text put in front",
     )
 
     @model_validator(mode="after")
     def _one_source(self) -> Model:
         given = [key for key in ("weights", "folder", "distill") if getattr(self, key) is not None]
         if len(given) != 1:
-            raise ValueError(f"exactly one of weights, folder, distill says where the model comes from; got {given or 'none'}")
+            raise ValueError(
+                f"exactly one of weights, folder, distill says where the model comes from; got {given or 'none'}"
+            )
         return self
 
     @property
@@ -113,7 +120,9 @@ class Tasks(_Section):
     """Which tasks are asked for."""
 
     names: list[str] = Field(default_factory=list, description="tasks by mteb's names, or the custom suite's")
-    benchmark: str | None = Field(default=None, description="a benchmark by mteb's name, such as MTEB(eng, v2)")
+    benchmark: str | None = Field(
+        default=None, description="a benchmark by mteb's name, such as MTEB(eng, v2)"
+    )
     languages: list[str] | None = Field(default=None, description="ISO 639-3 codes, such as eng or eng-Latn")
     subsets: dict[str, list[str]] = Field(default_factory=dict, description="task -> subsets to keep")
     allow_missing: bool = Field(default=False, description="end well although a requested task has no score")
@@ -121,7 +130,9 @@ class Tasks(_Section):
     @model_validator(mode="after")
     def _something_asked(self) -> Tasks:
         if bool(self.names) == bool(self.benchmark):
-            raise ValueError("give either names (a list of tasks) or benchmark (one of mteb's), not both and not neither")
+            raise ValueError(
+                "give either names (a list of tasks) or benchmark (one of mteb's), not both and not neither"
+            )
         twice = sorted({name for name in self.names if self.names.count(name) > 1})
         if twice:
             raise ValueError(f"asked for twice: {', '.join(twice)}")
@@ -133,7 +144,9 @@ class Device(_Section):
 
     name: Literal["cpu", "cuda"]
     threads: int | None = Field(default=None, gt=0, description="CPU threads; null takes the machine's cores")
-    batch_size: int | None = Field(default=None, gt=0, description="texts encoded at once; null keeps the model's own")
+    batch_size: int | None = Field(
+        default=None, gt=0, description="texts encoded at once; null keeps the model's own"
+    )
 
 
 class Benchmark(_Section):
@@ -142,7 +155,9 @@ class Benchmark(_Section):
     repeats: int = Field(ge=6, description="of each setting; a median of fewer than six has no 95 % interval")
     batch_sizes: list[int] = Field(min_length=1, description="texts encoded at once")
     seconds: float = Field(gt=0, description="least time of one measurement; sets how many texts it takes")
-    longest_batch: float = Field(gt=0, description="seconds; what batch would take a model longer is left out for it")
+    longest_batch: float = Field(
+        gt=0, description="seconds; what batch would take a model longer is left out for it"
+    )
     queries: int = Field(gt=0, description="single queries in each repeat")
 
     @field_validator("batch_sizes")
@@ -164,11 +179,17 @@ class Runtime(_Section):
     """Where the stages run, and what a container may use. No stage depends on it."""
 
     name: Literal["host", "docker"]
-    engine: Literal["auto", "docker", "podman"] = Field(default="auto", description="auto: the first that answers")
+    engine: Literal["auto", "docker", "podman"] = Field(
+        default="auto", description="auto: the first that answers"
+    )
     image: Images = Field(default_factory=Images)
-    memory: str | None = Field(default=None, pattern=r"^[1-9]\d*[kmg]$", description="limit, such as 8g; null for none")
+    memory: str | None = Field(
+        default=None, pattern=r"^[1-9]\d*[kmg]$", description="limit, such as 8g; null for none"
+    )
     cpus: float | None = Field(default=None, gt=0, description="limit, such as 1.5; null for none")
-    network: str | None = Field(default=None, description="of the download stage alone; null takes the engine's default")
+    network: str | None = Field(
+        default=None, description="of the download stage alone; null takes the engine's default"
+    )
 
 
 class Source(_Section):
@@ -201,7 +222,9 @@ class Config(_Section):
         names = [model.result_folder for model in self.models.values()]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"two models share the name {twice[0].replace('__', '/')}; their results would overwrite each other")
+            raise ValueError(
+                f"two models share the name {twice[0].replace('__', '/')}; their results would overwrite each other"
+            )
         return self
 
     def model(self, key: str) -> Model:
@@ -229,7 +252,9 @@ class Config(_Section):
         path = Path(chosen).expanduser()
         if not path.is_dir():
             said_by = "EMBREPRO_MIRROR" if os.environ.get("EMBREPRO_MIRROR") else "source.mirror"
-            raise ConfigError(f"{said_by} names {path}, which is not a folder. Correct it, or unset it to use the hub.")
+            raise ConfigError(
+                f"{said_by} names {path}, which is not a folder. Correct it, or unset it to use the hub."
+            )
         return path
 
 
@@ -288,7 +313,11 @@ def _explain(problem: Mapping[str, Any], values: Mapping[str, Any]) -> str:
     message = str(problem["msg"]).removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return f"{where}: {message}"
-    hint = suggest(str(problem["input"]), re.findall(r"'([^']+)'", message)) if problem["type"] == "literal_error" else ""
+    hint = (
+        suggest(str(problem["input"]), re.findall(r"'([^']+)'", message))
+        if problem["type"] == "literal_error"
+        else ""
+    )
     return f"{where}: {message}; got {problem['input']!r}{hint}"
 
 
@@ -339,7 +368,8 @@ def _hydra_message(message: str, conf: Path) -> str:
     if missing := re.search(r"Could not find '(\w+)/([^']+)'", message):
         group, option = missing.groups()
         known = sorted(file.stem for file in (conf / group).glob("*.yaml"))
-        return f"{group}={option}: there is no {conf.name}/{group}/{option}.yaml{suggest(option, known)} (all: {', '.join(known)})"
+        hint = f"{suggest(option, known)} (all: {', '.join(known)})"
+        return f"{group}={option}: there is no {conf.name}/{group}/{option}.yaml{hint}"
     if refused := re.search(r"Could not override '([^']+)'", message):
         return _unknown_override(refused[1].split("."), conf)
     return " ".join(message.split())

@@ -17,7 +17,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 STATE_FOLDER = Path(".embrepro") / "state"
 STATE_SECONDS = 0.5
@@ -38,14 +45,27 @@ def complain(line: str) -> None:
 
 def quieten() -> None:
     """Keep the libraries' own bars and notices out of a run's output; must come before they are imported."""
-    for variable in ("TQDM_DISABLE", "HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
+    for variable in (
+        "TQDM_DISABLE",
+        "HF_HUB_DISABLE_PROGRESS_BARS",
+        "HF_HUB_DISABLE_TELEMETRY",
+        "DO_NOT_TRACK",
+    ):
         os.environ.setdefault(variable, "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # Threads that wait for each other by spinning steal the cores they wait for: on a shared machine this is worth tenfold.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     warnings.filterwarnings("ignore")
-    for name in ("mteb", "sentence_transformers", "datasets", "huggingface_hub", "model2vec", "transformers", "httpx"):
+    for name in (
+        "mteb",
+        "sentence_transformers",
+        "datasets",
+        "huggingface_hub",
+        "model2vec",
+        "transformers",
+        "httpx",
+    ):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
@@ -90,7 +110,13 @@ class Work:
 @contextmanager
 def work(stage: str, task: str, total: int, unit: str) -> Iterator[Work]:
     """Show work of `total` units until the block ends."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal) as bar:
         try:
             yield Work(stage, task, total, unit, bar)

@@ -32,10 +32,12 @@ def fingerprint(value: object) -> str:
 
 
 def source_hash(*folders: str) -> str:
-    """SHA-256 over the Python sources of folders or modules of this package, so that stored work dies with the code that made it."""
+    """SHA-256 over the Python sources of folders or modules of this package: stored work dies with the code that made it."""
     root = Path(__file__).parent
     sources = [root / name for name in folders]
-    files = sorted({file for source in sources for file in ([source] if source.is_file() else source.rglob("*.py"))})
+    files = sorted(
+        {file for source in sources for file in ([source] if source.is_file() else source.rglob("*.py"))}
+    )
     return fingerprint({file.relative_to(root).as_posix(): sha256(file) for file in files})
 
 
@@ -70,8 +72,12 @@ def read_model(path: Path, kind: type[Content]) -> Content:
     try:
         return kind.model_validate(read_json(path))
     except ValidationError as error:
-        missing = ", ".join(".".join(map(str, problem["loc"])) or problem["msg"] for problem in error.errors()[:3])
-        raise KitError(f"{path} does not hold what this version writes ({missing}). Delete it and run `dvc repro` again.") from None
+        missing = ", ".join(
+            ".".join(map(str, problem["loc"])) or problem["msg"] for problem in error.errors()[:3]
+        )
+        raise KitError(
+            f"{path} does not hold what this version writes ({missing}). Delete it and run `dvc repro` again."
+        ) from None
 
 
 @contextmanager
@@ -117,4 +123,6 @@ def _make_folder(folder: Path) -> None:
         if not os.access(folder, os.W_OK):
             raise PermissionError(13, "Permission denied")
     except OSError as error:
-        raise KitError(f"Cannot write to {folder}: {error.strerror or error}. Make it writable, or run elsewhere.") from None
+        raise KitError(
+            f"Cannot write to {folder}: {error.strerror or error}. Make it writable, or run elsewhere."
+        ) from None

@@ -33,7 +33,9 @@ def cell(scored: Scored, seed: int) -> Cell:
         return Cell(status="scored", score=scored.score, samples=count)
     if not (math.isfinite(found.low) and math.isfinite(found.high)):
         return Cell(status="scored", score=scored.score, samples=count)
-    return Cell(status="scored", score=scored.score, samples=count, interval=Interval(low=found.low, high=found.high))
+    return Cell(
+        status="scored", score=scored.score, samples=count, interval=Interval(low=found.low, high=found.high)
+    )
 
 
 def differences(
@@ -73,7 +75,9 @@ def means(scores: Mapping[str, float | None], types: Mapping[str, str]) -> Means
     for task, score in scores.items():
         by_type[types[task]].append(score)
     type_means = {name: _mean(values) for name, values in sorted(by_type.items())}
-    return Means(mean_task=_mean(list(scores.values())), mean_type=_mean(list(type_means.values())), by_type=type_means)
+    return Means(
+        mean_task=_mean(list(scores.values())), mean_type=_mean(list(type_means.values())), by_type=type_means
+    )
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -83,7 +87,13 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 def _paired(candidate: Scored, baseline: Scored, seed: int) -> statistics.Difference | None:
     ours, theirs = candidate.samples, baseline.samples
-    if ours is None or theirs is None or not ours.statistic or ours.statistic != theirs.statistic or ours.frame.is_empty():
+    if (
+        ours is None
+        or theirs is None
+        or not ours.statistic
+        or ours.statistic != theirs.statistic
+        or ours.frame.is_empty()
+    ):
         return None
     try:
         found = statistics.paired_difference(ours.frame, theirs.frame, ours.statistic, seed=seed)

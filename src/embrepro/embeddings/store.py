@@ -61,7 +61,9 @@ def is_whole(path: Path, key: str, texts: int) -> bool:
     """Whether a file is there, not cut short, of this key, with a row for each text."""
     try:
         with safe_open(path, framework="numpy") as file:
-            return (file.metadata() or {}).get("key") == key and file.get_slice(TENSOR).get_shape()[0] == texts
+            return (file.metadata() or {}).get("key") == key and file.get_slice(TENSOR).get_shape()[
+                0
+            ] == texts
     except (FileNotFoundError, SafetensorError, OSError, json.JSONDecodeError):
         return False
 
@@ -72,8 +74,12 @@ def read(path: Path, texts: int) -> Stored:
         with safe_open(path, framework="numpy") as file:
             stored = Stored(file.get_tensor(TENSOR), (file.metadata() or {})["key"])
     except (FileNotFoundError, SafetensorError, OSError, KeyError) as error:
-        raise TaskError(f"{path} is missing or damaged ({error}). Delete it and run `dvc repro` again.") from None
+        raise TaskError(
+            f"{path} is missing or damaged ({error}). Delete it and run `dvc repro` again."
+        ) from None
     if len(stored.embeddings) != texts:
-        raise TaskError(f"{path} holds {len(stored.embeddings)} embeddings for {texts} texts; delete it and run `dvc repro` again.")
+        raise TaskError(
+            f"{path} holds {len(stored.embeddings)} embeddings for {texts} texts; delete it and run `dvc repro` again."
+        )
     check(stored.embeddings)
     return stored

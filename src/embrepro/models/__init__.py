@@ -51,7 +51,9 @@ def load(folder: Path, model: Model, device: Device) -> SentenceTransformer:
     try:
         loaded = FAMILIES[model.family](folder, model, device.name)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SourceError(f"{folder} does not load as a {model.family} model: {type(error).__name__}: {error}") from error
+        raise SourceError(
+            f"{folder} does not load as a {model.family} model: {type(error).__name__}: {error}"
+        ) from error
     if model.dtype:
         import torch
 
@@ -69,7 +71,9 @@ def expect_device(device: Device) -> None:
 
     if not torch.cuda.is_available():
         built = f"PyTorch {torch.__version__}, built {'for CUDA ' + torch.version.cuda if torch.version.cuda else 'without CUDA'}"
-        raise ConfigError(f"device=cuda, but there is no GPU to use ({built}). Use device=cpu, or run where `nvidia-smi` lists one.")
+        raise ConfigError(
+            f"device=cuda, but there is no GPU to use ({built}). Use device=cpu, or run where `nvidia-smi` lists one."
+        )
 
 
 def facts(loaded: SentenceTransformer) -> Facts:

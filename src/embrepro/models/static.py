@@ -44,5 +44,7 @@ def distil(teacher: Path, recipe: Distillation, folder: Path) -> None:
         quantize_to=recipe.quantize_to,
     )
     student.base_model_name = recipe.teacher.repository
-    student.config["tokenizer_name"] = recipe.teacher.repository  # else the folder it was distilled in, another each time
+    student.config["tokenizer_name"] = (
+        recipe.teacher.repository
+    )  # else the folder it was distilled in, another each time
     student.save_pretrained(str(folder))

@@ -13,7 +13,12 @@ from embrepro.analysis.claims import Verdict
 from embrepro.analysis.doctor import Finding
 from embrepro.files import dump_json
 
-VERDICT_STYLES = {"reproduced": "green", "refuted": "bold red", "not measured": "yellow", "not defined": "dim"}
+VERDICT_STYLES = {
+    "reproduced": "green",
+    "refuted": "bold red",
+    "not measured": "yellow",
+    "not defined": "dim",
+}
 
 
 def print_verdicts(verdicts: Sequence[Verdict], *, as_json: bool) -> None:
@@ -31,7 +36,9 @@ def print_verdicts(verdicts: Sequence[Verdict], *, as_json: bool) -> None:
         table.add_row(*map(escape, shown), f"[{style}]{verdict.verdict}[/]", escape(verdict.explanation))
     console.print(table)
     counts = Counter(verdict.verdict for verdict in verdicts)
-    console.print(f"{len(verdicts)} claims: " + ", ".join(f"{counts[name]} {name}" for name in VERDICT_STYLES))
+    console.print(
+        f"{len(verdicts)} claims: " + ", ".join(f"{counts[name]} {name}" for name in VERDICT_STYLES)
+    )
 
 
 def print_findings(findings: Sequence[Finding]) -> int:
@@ -43,5 +50,7 @@ def print_findings(findings: Sequence[Finding]) -> int:
         console.print(f"[{style}]{finding.severity}[/]  {escape(finding.file)}: {escape(finding.what)}")
         console.print(f"       likely cause: {escape(finding.cause)}", soft_wrap=True)
         console.print(f"       what to do:   {escape(finding.advice)}", soft_wrap=True)
-    console.print(f"{len(errors)} errors, {len(findings) - len(errors)} warnings" if findings else "nothing wrong found")
+    console.print(
+        f"{len(errors)} errors, {len(findings) - len(errors)} warnings" if findings else "nothing wrong found"
+    )
     return len(errors)

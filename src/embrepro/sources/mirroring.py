@@ -22,19 +22,36 @@ def fill(config: Config, folder: Path) -> None:
     """
     lost: list[str] = []
     for weights in _weights(config):
-        _copy(folder, "models", weights.repository, weights.revision, lost, lambda w=weights: snapshots.model(w, config.mirror))
+        _copy(
+            folder,
+            "models",
+            weights.repository,
+            weights.revision,
+            lost,
+            lambda w=weights: snapshots.model(w, config.mirror),
+        )
     for repository, revision in _datasets(config):
         _copy(
-            folder, "datasets", repository, revision, lost,
+            folder,
+            "datasets",
+            repository,
+            revision,
+            lost,
             lambda name=repository, at=revision: snapshots.dataset(name, at, config.mirror),
         )
     if lost:
-        raise KitError(f"the mirror {folder} lacks {len(lost)} of what was asked for:\n" + "\n".join(f"  {line}" for line in lost))
+        raise KitError(
+            f"the mirror {folder} lacks {len(lost)} of what was asked for:\n"
+            + "\n".join(f"  {line}" for line in lost)
+        )
     console.say(f"the mirror {folder} is complete; use it with EMBREPRO_MIRROR={folder}")
 
 
 def _weights(config: Config) -> list[Weights]:
-    found = [model.weights or (model.distill.teacher if model.distill else None) for model in config.models.values()]
+    found = [
+        model.weights or (model.distill.teacher if model.distill else None)
+        for model in config.models.values()
+    ]
     return [weights for weights in found if weights]
 
 
@@ -60,7 +77,11 @@ def _copy(folder: Path, kind: str, repository: str, revision: str, lost: list[st
         console.complain(f"{kind} {repository}: {error}")
         return
     with replacing_folder(target) as unfinished:
-        files = snapshots.model_files(snapshot.folder) if kind == "models" else (p for p in sorted(snapshot.folder.rglob("*")) if p.is_file())
+        files = (
+            snapshots.model_files(snapshot.folder)
+            if kind == "models"
+            else (p for p in sorted(snapshot.folder.rglob("*")) if p.is_file())
+        )
         for path in files:
             copy = unfinished / path.relative_to(snapshot.folder)
             copy.parent.mkdir(parents=True, exist_ok=True)

@@ -38,7 +38,10 @@ def run(config: Config, layout: Layout) -> Summary:
     scored = {key: _scored(config, layout, key, records[key], requested) for key in config.models}
     rows = _rows(config, layout, requested, records, scored)
     types = {row.name: row.type for row in rows}
-    means = {key: comparison.means({row.name: row.cells[key].score for row in rows}, types) for key in config.models}
+    means = {
+        key: comparison.means({row.name: row.cells[key].score for row in rows}, types)
+        for key in config.models
+    }
     summary = Summary(
         baseline=config.baseline,
         candidate=config.candidate,
@@ -56,14 +59,18 @@ def run(config: Config, layout: Layout) -> Summary:
     return summary
 
 
-def _scored(config: Config, layout: Layout, key: str, record: Record, requested: list[Request]) -> dict[str, Scored]:
+def _scored(
+    config: Config, layout: Layout, key: str, record: Record, requested: list[Request]
+) -> dict[str, Scored]:
     folder = layout.results(config.models[key]) / str(record.details["revision"])
     found = {}
     for request in requested:
         outcome = record.tasks[request.name]
         if outcome.done:
             path = folder / f"{request.name}{SAMPLES_SUFFIX}"
-            found[request.name] = Scored(outcome.details["score"], samples.read(path) if path.is_file() else None)
+            found[request.name] = Scored(
+                outcome.details["score"], samples.read(path) if path.is_file() else None
+            )
     return found
 
 
@@ -77,12 +84,15 @@ def _rows(
     names = (config.candidate, config.baseline)
     differences = {}
     if config.candidate != config.baseline:
-        differences = comparison.differences(scored[config.candidate], scored[config.baseline], names, config.seed)
+        differences = comparison.differences(
+            scored[config.candidate], scored[config.baseline], names, config.seed
+        )
     rows = []
     with console.work(STAGE, "intervals", len(requested), "tasks") as work:
         for request in requested:
             cells = {
-                key: _cell(records[key].tasks[request.name], scored[key].get(request.name), config.seed) for key in config.models
+                key: _cell(records[key].tasks[request.name], scored[key].get(request.name), config.seed)
+                for key in config.models
             }
             rows.append(_row(request, layout, cells, differences.get(request.name)))
             work.advance(1)
@@ -147,7 +157,9 @@ def _card(config: Config, layout: Layout, key: str, record: Record) -> ModelCard
 
 def _recipe(config: Config, key: str, manifest: ModelManifest) -> dict[str, str | int | float | bool | None]:
     model = config.models[key]
-    recipe: dict[str, str | int | float | bool | None] = {"batch_size": config.device.batch_size or model.batch_size}
+    recipe: dict[str, str | int | float | bool | None] = {
+        "batch_size": config.device.batch_size or model.batch_size
+    }
     if model.distill:
         recipe |= model.distill.model_dump(exclude={"teacher"})
     return recipe | {f"prompt {name}": text for name, text in sorted(model.prompts.items())}
@@ -176,11 +188,19 @@ def _histograms(rows: list[TaskRow], scored: dict[str, dict[str, Scored]]) -> li
                 continue
             edges = np.histogram_bin_edges(frame["score"].to_numpy(), bins=BINS)
             counts = {
-                label: np.histogram(frame.filter(pl.col("target") == label)["score"].to_numpy(), edges)[0].tolist()
+                label: np.histogram(frame.filter(pl.col("target") == label)["score"].to_numpy(), edges)[
+                    0
+                ].tolist()
                 for label in (0.0, 1.0)
             }
             found.append(
-                Histogram(task=row.name, model=key, edges=edges.tolist(), positives=counts[1.0], negatives=counts[0.0])
+                Histogram(
+                    task=row.name,
+                    model=key,
+                    edges=edges.tolist(),
+                    positives=counts[1.0],
+                    negatives=counts[0.0],
+                )
             )
     return found
 
@@ -217,7 +237,10 @@ def _write(layout: Layout, summary: Summary) -> None:
     write_json(layout.reports / "metrics.json", metrics(summary))
     write_json(layout.reports / "summary.json", summary.model_dump())
     lines = [
-        f"{row.name},{key},{cell.score}" for row in summary.tasks for key, cell in row.cells.items() if cell.score is not None
+        f"{row.name},{key},{cell.score}"
+        for row in summary.tasks
+        for key, cell in row.cells.items()
+        if cell.score is not None
     ]
     write_text(layout.reports / "plots" / "scores.csv", "\n".join(["task,model,score", *lines]) + "\n")
     keep_only(layout.reports / "plots", {"scores.csv"})

@@ -48,7 +48,9 @@ def _fetch_models(config: Config, layout: Layout, mirror: Path | None) -> None:
         started = time.monotonic()
         manifest, kept = model_sources.fetch(model, layout.models / key, mirror)
         took = "kept" if kept else console.duration(time.monotonic() - started)
-        console.say(f"model {key}: {manifest.source}, {manifest.bytes / 1e6:.1f} MB, content {manifest.content_hash[:12]} ({took})")
+        console.say(
+            f"model {key}: {manifest.source}, {manifest.bytes / 1e6:.1f} MB, content {manifest.content_hash[:12]} ({took})"
+        )
 
 
 def _freeze(request: Request, layout: Layout, mirror: Path | None) -> Outcome:
@@ -64,7 +66,9 @@ def _freeze(request: Request, layout: Layout, mirror: Path | None) -> Outcome:
                 manifest = requests.write(request, unfinished)
                 write_json(unfinished / "key.json", {"key": key})
             took = console.duration(time.monotonic() - started)
-    except Exception as error:  # one task's failure must not take the others down; it becomes a row with its reason
+    except (
+        Exception
+    ) as error:  # one task's failure must not take the others down; it becomes a row with its reason
         console.complain(f"task {request.name}: {reason(error)}")
         return Outcome(status=reason(error), stage=STAGE)
     console.say(f"task {request.name}: {sum(manifest.rows.values())} rows from {manifest.source} ({took})")
@@ -87,4 +91,6 @@ def _key(request: Request) -> str:
     metadata = registry.create(request).metadata
     packages = {name: version(name) for name in ("mteb", "datasets", "pyarrow", "polars")}
     code = source_hash("tasks")
-    return fingerprint([request.name, request.subsets, request.splits, dict(metadata.dataset), packages, code])
+    return fingerprint(
+        [request.name, request.subsets, request.splits, dict(metadata.dataset), packages, code]
+    )

@@ -44,13 +44,21 @@ def run(config: Config, layout: Layout, key: str) -> Record:
     known = embrepro.models.facts(loaded)
     encoder = wrap(loaded, model, manifest.revision, known)
     recipe = _recipe(model, config.device, manifest.content_hash)
-    record = Record(details={**known.as_dict(), "revision": manifest.revision, "content_hash": manifest.content_hash})
+    record = Record(
+        details={**known.as_dict(), "revision": manifest.revision, "content_hash": manifest.content_hash}
+    )
     downloaded = Record.read(layout.download_record)
     leaves = {leaf.name: leaf for request in registry.resolve(config.tasks) for leaf in request.leaves()}
     for leaf in leaves.values():
         if downloaded.tasks[leaf.name].done:
-            record.tasks[leaf.name] = _encode(leaf, layout, key, encoder, recipe, batch_size(model, config.device))
-    files = {store.path_of(layout.embeddings(key), name).name for name, outcome in record.tasks.items() if outcome.done}
+            record.tasks[leaf.name] = _encode(
+                leaf, layout, key, encoder, recipe, batch_size(model, config.device)
+            )
+    files = {
+        store.path_of(layout.embeddings(key), name).name
+        for name, outcome in record.tasks.items()
+        if outcome.done
+    }
     keep_only(layout.embeddings(key), files | {layout.encode_record(key).name})
     record.write(layout.encode_record(key))
     return record
@@ -59,7 +67,7 @@ def run(config: Config, layout: Layout, key: str) -> Record:
 def wrap(
     loaded: object, model: Model, revision: str, known: embrepro.models.Facts
 ) -> SentenceTransformerEncoderWrapper:
-    """mteb's own wrapper around a loaded model, named as its results will be; the encoder that `mteb.evaluate` gets."""
+    """Mteb's own wrapper around a loaded model, named as its results will be; the encoder that `mteb.evaluate` gets."""
     from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
 
     encoder = SentenceTransformerEncoderWrapper(loaded, model_prompts=dict(model.prompts) or None)
@@ -68,7 +76,11 @@ def wrap(
 
 
 def encode_distinct(
-    encoder: SentenceTransformerEncoderWrapper, texts: pl.DataFrame, metadata: TaskMetadata, size: int, work: console.Work
+    encoder: SentenceTransformerEncoderWrapper,
+    texts: pl.DataFrame,
+    metadata: TaskMetadata,
+    size: int,
+    work: console.Work,
 ) -> np.ndarray:
     """Embeddings of a text table, (texts, dimensions) in its order; each prompt kind on its own, longest texts first."""
     from datasets import Dataset
@@ -132,13 +144,17 @@ def _encode(
         with console.work(STAGE, f"{key} {leaf.name}", len(listed.texts), "texts") as work:
             embeddings = encode_distinct(encoder, listed.texts, metadata, size, work)
         store.write(path, embeddings, embedding_key)
-    except Exception as error:  # one task's failure must not take the others down; it becomes a row with its reason
+    except (
+        Exception
+    ) as error:  # one task's failure must not take the others down; it becomes a row with its reason
         console.complain(f"encode {key} {leaf.name}: {reason(error)}")
         return Outcome(status=reason(error), stage=STAGE)
     seconds = time.monotonic() - started
     rate = len(listed.texts) / max(seconds, 1e-9)
     asked = f" for {listed.asked} asked" if listed.asked != len(listed.texts) else ""
-    console.say(f"encode {key} {leaf.name}: {len(listed.texts)} texts{asked} in {console.duration(seconds)}, {rate:.0f} texts/s")
+    console.say(
+        f"encode {key} {leaf.name}: {len(listed.texts)} texts{asked} in {console.duration(seconds)}, {rate:.0f} texts/s"
+    )
     return Outcome(stage=STAGE, key=embedding_key)
 
 
@@ -155,4 +171,3 @@ def _recipe(model: Model, device: Device, content_hash: str) -> str:
             "code": source_hash("models", "embeddings", "stages/encode.py"),
         }
     )
-

@@ -80,7 +80,9 @@ def run(config: Config, layout: Layout, key: str) -> Record:
             continue
         embeddings = store.path_of(layout.embeddings(key), name)
         threads = config.device.threads
-        jobs.append(Job(leaf, layout.tasks / name, embeddings, folder, model, revision, known, task_key, threads))
+        jobs.append(
+            Job(leaf, layout.tasks / name, embeddings, folder, model, revision, known, task_key, threads)
+        )
     for name, outcome in _score(jobs, key, config):
         record.tasks[name] = outcome
         record.write(layout.evaluate_record(key))
@@ -97,7 +99,9 @@ def run(config: Config, layout: Layout, key: str) -> Record:
 def _lost_before(name: str, downloaded: Record, encoded: Record) -> Outcome | None:
     """The outcome of the earlier stage that could not do its work on a task, if any."""
     for stage, record in (("download", downloaded), ("encode", encoded)):
-        outcome = record.tasks.get(name) or Outcome(status=f"the {stage} stage has not seen this task", stage=stage)
+        outcome = record.tasks.get(name) or Outcome(
+            status=f"the {stage} stage has not seen this task", stage=stage
+        )
         if not outcome.done:
             return outcome
     return None
@@ -122,7 +126,9 @@ def score(job: Job) -> Outcome:
     task = frozen.thaw(job.request, job.task_folder)
     requests.quicken(task)
     with samples.tap(task) as collected:
-        result = mteb.evaluate(encoder, task, cache=None, co2_tracker=False, show_progress_bar=False).task_results[0]
+        result = mteb.evaluate(
+            encoder, task, cache=None, co2_tracker=False, show_progress_bar=False
+        ).task_results[0]
     encoder.expect_finished()
     expect_complete(result, job.request)
     name = job.request.name
@@ -134,17 +140,25 @@ def score(job: Job) -> Outcome:
 
 
 def expect_complete(result: TaskResult, request: Request) -> None:
-    """Check that every requested (split, subset) has a finite main score in [-1, 1]; raises TaskError naming the one that has not."""
-    found = {(split, entry["hf_subset"]): entry.get("main_score") for split, entries in result.scores.items() for entry in entries}
+    """Check that every requested (split, subset) has a finite main score in [-1, 1]; raises TaskError naming one that has not."""
+    found = {
+        (split, entry["hf_subset"]): entry.get("main_score")
+        for split, entries in result.scores.items()
+        for entry in entries
+    }
     for split in request.splits:
         for subset in request.subsets or ("default",):
             value = found.get((split, subset))
             if value is None:
                 raise TaskError(f"mteb returned no score for split {split}, subset {subset}")
             if not math.isfinite(value):
-                raise TaskError(f"the main score of split {split}, subset {subset} is {value}: no metric is defined on these embeddings")
+                raise TaskError(
+                    f"the main score of split {split}, subset {subset} is {value}: no metric is defined on these embeddings"
+                )
             if not -1.0 <= value <= 1.0 + 1e-9:
-                raise TaskError(f"the main score of split {split}, subset {subset} is {value}, outside [-1, 1]")
+                raise TaskError(
+                    f"the main score of split {split}, subset {subset} is {value}, outside [-1, 1]"
+                )
 
 
 class _Embedded:
@@ -175,7 +189,9 @@ def _score(jobs: list[Job], key: str, config: Config) -> Iterator[tuple[str, Out
         while pending:
             suspects: list[Job] = []
             with ProcessPoolExecutor(workers, mp_context=context) as pool:
-                running: list[tuple[Job, Future[tuple[Outcome, float]]]] = [(job, pool.submit(_timed, job)) for job in pending]
+                running: list[tuple[Job, Future[tuple[Outcome, float]]]] = [
+                    (job, pool.submit(_timed, job)) for job in pending
+                ]
                 for job, future in running:
                     try:
                         outcome, seconds = future.result()
@@ -187,7 +203,9 @@ def _score(jobs: list[Job], key: str, config: Config) -> Iterator[tuple[str, Out
                     yield job.request.name, outcome
             if len(suspects) == len(pending) and workers == 1:
                 lost, suspects = suspects[0], suspects[1:]
-                outcome = Outcome(status="its process was killed; most often the machine ran out of memory", stage=STAGE)
+                outcome = Outcome(
+                    status="its process was killed; most often the machine ran out of memory", stage=STAGE
+                )
                 _report(key, lost, outcome, 0.0)
                 yield lost.request.name, outcome
             pending, workers = suspects, 1
@@ -202,7 +220,9 @@ def _timed(job: Job) -> tuple[Outcome, float]:
     started = time.monotonic()
     try:
         outcome = score(job)
-    except Exception as error:  # one task's failure must not take the others down; it becomes a row with its reason
+    except (
+        Exception
+    ) as error:  # one task's failure must not take the others down; it becomes a row with its reason
         outcome = Outcome(status=reason(error), stage=STAGE)
     return outcome, time.monotonic() - started
 
@@ -216,7 +236,9 @@ def _shown(outcome: Outcome) -> str:
     return f"{outcome.details['score']:.4f}" if outcome.done else outcome.status
 
 
-def _combine_aggregates(requested: list[Request], record: Record, folder: Path, model: Model, key: str) -> None:
+def _combine_aggregates(
+    requested: list[Request], record: Record, folder: Path, model: Model, key: str
+) -> None:
     """An aggregate's score is mteb's combination of its parts; with a part missing it is a row that names the part."""
     from mteb.results import TaskResult
 
@@ -225,15 +247,22 @@ def _combine_aggregates(requested: list[Request], record: Record, folder: Path, 
             continue
         missing = [part.name for part in request.parts if not record.tasks[part.name].done]
         if missing:
-            record.tasks[request.name] = Outcome(status=f"its part {missing[0]} has no score: {record.tasks[missing[0]].status}", stage=STAGE)
+            record.tasks[request.name] = Outcome(
+                status=f"its part {missing[0]} has no score: {record.tasks[missing[0]].status}", stage=STAGE
+            )
             continue
         task: Any = registry.find(request.name)
-        results = [TaskResult.from_disk(folder / f"{part.name}.json", load_historic_data=False) for part in request.parts]
+        results = [
+            TaskResult.from_disk(folder / f"{part.name}.json", load_historic_data=False)
+            for part in request.parts
+        ]
         combined = task.combine_task_results(results)
         write_text(folder / f"{request.name}.json", _result_json(combined))
         files = {f"{request.name}.json": sha256(folder / f"{request.name}.json")}
         details = {"score": float(combined.main_score), "statistic": None}
-        record.tasks[request.name] = Outcome(stage=STAGE, key=fingerprint(files), files=files, details=details)
+        record.tasks[request.name] = Outcome(
+            stage=STAGE, key=fingerprint(files), files=files, details=details
+        )
         console.say(f"evaluate {key} {request.name}: {combined.main_score:.4f} from {len(results)} parts")
 
 
@@ -241,12 +270,15 @@ def _key(leaf: Request, data_hash: str | None, embedding_key: str | None, conten
     """Everything that could change a task's result."""
     packages = {name: version(name) for name in PACKAGES}
     code = source_hash("tasks", "embeddings", "stages/evaluate.py")
-    return fingerprint([leaf.name, leaf.subsets, leaf.splits, data_hash, embedding_key, content_hash, packages, code])
+    return fingerprint(
+        [leaf.name, leaf.subsets, leaf.splits, data_hash, embedding_key, content_hash, packages, code]
+    )
 
 
 def _stands(outcome: Outcome, folder: Path) -> bool:
     return outcome.done and all(
-        (folder / name).is_file() and sha256(folder / name) == expected for name, expected in outcome.files.items()
+        (folder / name).is_file() and sha256(folder / name) == expected
+        for name, expected in outcome.files.items()
     )
 
 

@@ -40,12 +40,16 @@ def resolve(tasks: Tasks) -> list[Request]:
     """
     languages = [_language(code) for code in tasks.languages] if tasks.languages is not None else None
     if tasks.languages == []:
-        raise ConfigError("tasks.languages is an empty list, which would leave nothing to score; use null for all languages.")
+        raise ConfigError(
+            "tasks.languages is an empty list, which would leave nothing to score; use null for all languages."
+        )
     chosen = [find(name) for name in tasks.names] if tasks.names else _benchmark(str(tasks.benchmark))
     for name in tasks.subsets:
         if name not in {task.metadata.name for task in chosen}:
             requested = [task.metadata.name for task in chosen]
-            raise ConfigError(f"tasks.subsets names {name}, which is not among the requested tasks{suggest(name, requested)}")
+            raise ConfigError(
+                f"tasks.subsets names {name}, which is not among the requested tasks{suggest(name, requested)}"
+            )
     return [_request(task, languages, tasks.subsets.get(task.metadata.name)) for task in chosen]
 
 
@@ -109,7 +113,9 @@ def _language(code: str) -> str:
     if language not in ISO_TO_LANGUAGE:
         raise ConfigError(f"tasks.languages: '{code}' is no ISO 639-3 code{_nearest_language(language)}")
     if script and script not in ISO_TO_SCRIPT:
-        raise ConfigError(f"tasks.languages: '{code}' names no ISO 15924 script{suggest(script, ISO_TO_SCRIPT)}")
+        raise ConfigError(
+            f"tasks.languages: '{code}' names no ISO 15924 script{suggest(script, ISO_TO_SCRIPT)}"
+        )
     return code
 
 
@@ -129,14 +135,20 @@ def _request(task: AbsTask, languages: list[str] | None, subsets: list[str] | No
     _refuse_other_modalities(task)
     if task.is_aggregate:
         if subsets is not None:
-            raise ConfigError(f"tasks.subsets: {name} is an aggregate; name subsets of its parts by asking for those instead.")
+            raise ConfigError(
+                f"tasks.subsets: {name} is an aggregate; name subsets of its parts by asking for those instead."
+            )
         parts = tuple(_request(part, languages, None) for part in task.metadata.tasks)
         return Request(name, (), tuple(task.eval_splits), parts)
     kept = list(task.hf_subsets)
     if subsets is not None:
         unknown = [subset for subset in subsets if subset not in task.metadata.hf_subsets]
         if unknown or not subsets:
-            what = f"no subset '{unknown[0]}'{suggest(unknown[0], task.metadata.hf_subsets)}" if unknown else "an empty list"
+            what = (
+                f"no subset '{unknown[0]}'{suggest(unknown[0], task.metadata.hf_subsets)}"
+                if unknown
+                else "an empty list"
+            )
             raise ConfigError(f"tasks.subsets.{name}: {what}")
         if twice := sorted({subset for subset in subsets if subsets.count(subset) > 1}):
             raise ConfigError(f"tasks.subsets.{name}: asked for twice: {', '.join(twice)}")
@@ -144,8 +156,16 @@ def _request(task: AbsTask, languages: list[str] | None, subsets: list[str] | No
     if languages is not None:
         kept = [subset for subset in kept if _speaks(task, subset, languages)]
     if not kept:
-        spoken = sorted({code.split("-")[0] for codes in task.metadata.hf_subsets_to_langscripts.values() for code in codes})
-        raise ConfigError(f"{name} has no subset in {', '.join(languages or [])}; its languages: {', '.join(spoken)}")
+        spoken = sorted(
+            {
+                code.split("-")[0]
+                for codes in task.metadata.hf_subsets_to_langscripts.values()
+                for code in codes
+            }
+        )
+        raise ConfigError(
+            f"{name} has no subset in {', '.join(languages or [])}; its languages: {', '.join(spoken)}"
+        )
     return Request(name, tuple(kept), tuple(task.eval_splits))
 
 
@@ -157,5 +177,6 @@ def _speaks(task: AbsTask, subset: str, languages: list[str]) -> bool:
 def _refuse_other_modalities(task: AbsTask) -> None:
     modalities = list(task.metadata.modalities)
     if modalities != ["text"]:
-        raise ConfigError(f"{task.metadata.name} needs {' and '.join(modalities)}; text embeddings can only be scored on text.")
-
+        raise ConfigError(
+            f"{task.metadata.name} needs {' and '.join(modalities)}; text embeddings can only be scored on text."
+        )

@@ -127,7 +127,11 @@ def _list(task: AbsTask) -> RequestList:
 
     class StandIn(AbsEncoder):
         def __init__(self) -> None:
-            overwrites = {"name": "embrepro/stand-in", "revision": "1", "similarity_fn_name": ScoringFunction.COSINE}
+            overwrites = {
+                "name": "embrepro/stand-in",
+                "revision": "1",
+                "similarity_fn_name": ScoringFunction.COSINE,
+            }
             self.mteb_model_meta = ModelMeta.create_empty(overwrites=overwrites)
             self.generator = np.random.default_rng(0)
 
@@ -159,10 +163,10 @@ def _cheap(task: AbsTask) -> Iterator[None]:
     quicken(task)
     if isinstance(task, AbsTaskClassification):
         task.evaluator_model = DummyClassifier()
-    if isinstance(task, AbsTaskRetrieval) and task.metadata.type == "Retrieval":
-        # A task with scores of its own may need every document it asked for.
-        if type(task).task_specific_scores is AbsTaskRetrieval.task_specific_scores:
-            task._top_k = 1
+    retrieves = isinstance(task, AbsTaskRetrieval) and task.metadata.type == "Retrieval"
+    # A task with scores of its own may need every document it asked for.
+    if retrieves and type(task).task_specific_scores is AbsTaskRetrieval.task_specific_scores:
+        task._top_k = 1
     real = clustering.MiniBatchKMeans
     clustering.MiniBatchKMeans = _OneCluster
     try:

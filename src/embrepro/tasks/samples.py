@@ -31,8 +31,19 @@ SCHEMA = {
     "score": pl.Float64,
     "target": pl.Float64,
 }
-TREC_NAMES = {"ndcg_at": "ndcg_cut", "map_at": "map_cut", "recall_at": "recall", "precision_at": "P", "hit_rate_at": "success"}
-CLASSIFICATION = {"accuracy": "accuracy", "f1": "f1_macro", "f1_weighted": "f1_weighted", "ap": "average_precision"}
+TREC_NAMES = {
+    "ndcg_at": "ndcg_cut",
+    "map_at": "map_cut",
+    "recall_at": "recall",
+    "precision_at": "P",
+    "hit_rate_at": "success",
+}
+CLASSIFICATION = {
+    "accuracy": "accuracy",
+    "f1": "f1_macro",
+    "f1_weighted": "f1_weighted",
+    "ap": "average_precision",
+}
 PAIR_SCORES = {
     "similarity": ("similarity_scores", 1.0),
     "cosine": ("cosine_scores", 1.0),
@@ -189,7 +200,7 @@ class _Listener:
         return np.asarray(list(self._data()[self.task.train_split][self.task.label_column_name][:]))
 
     def _data(self) -> Any:  # noqa: ANN401 - the data sets of the current subset by split
-        return self.task.dataset[self.subset] if self.subset in self.task.dataset else self.task.dataset
+        return self.task.dataset.get(self.subset, self.task.dataset)
 
     def _folds(self) -> Iterator[np.ndarray]:
         from sklearn.model_selection import KFold
@@ -212,7 +223,9 @@ class _Listener:
             else:
                 from sklearn.metrics import label_ranking_average_precision_score as precision
 
-                scores = [precision(truth[row : row + 1], predicted[row : row + 1]) for row in range(len(truth))]
+                scores = [
+                    precision(truth[row : row + 1], predicted[row : row + 1]) for row in range(len(truth))
+                ]
             self._add(range(len(truth)), scores)
             self.replicate += 1
 
@@ -226,7 +239,9 @@ class _Listener:
         self.samples.statistic = "average_precision"
 
         def note(result: dict[str, float], similarities: Any, labels: Any) -> None:  # noqa: ANN401
-            best = max(PAIR_SCORES, key=lambda name: result.get(f"{name}_ap", -1.0)) if kind == "max" else kind
+            best = (
+                max(PAIR_SCORES, key=lambda name: result.get(f"{name}_ap", -1.0)) if kind == "max" else kind
+            )
             column, sign = PAIR_SCORES[best]
             self._add(range(len(similarities[column])), sign * np.asarray(similarities[column]), list(labels))
 
@@ -277,7 +292,11 @@ class _Listener:
             single = [(index, labels) for index, labels in sets if len(set(labels)) <= 1]
             self.replicate = len(data)
             for index, labels in single:
-                self._add([f"single-{index}/{row}" for row in range(len(labels))], [0] * len(labels), [0] * len(labels))
+                self._add(
+                    [f"single-{index}/{row}" for row in range(len(labels))],
+                    [0] * len(labels),
+                    [0] * len(labels),
+                )
                 self.replicate += 1
 
         self._before("_compute_metrics", note)
@@ -341,7 +360,14 @@ class _NotedDraws(Random):
 
     last: Sequence[Any] = ()
 
-    def choices(self, population: Any, weights: Any = None, *, cum_weights: Any = None, k: int = 1) -> list[Any]:  # noqa: ANN401
+    def choices(
+        self,
+        population: Sequence[Any],
+        weights: Sequence[float] | None = None,
+        *,
+        cum_weights: Sequence[float] | None = None,
+        k: int = 1,
+    ) -> list[Any]:
         """As `random.Random.choices`."""
         self.last = super().choices(population, weights, cum_weights=cum_weights, k=k)
         return self.last
