@@ -228,7 +228,7 @@ class TestPullRequestSummary:
         assert pages[0].read_bytes() == pages[1].read_bytes()
 
     def test_text_from_a_run_cannot_become_markup_or_a_mention(self, states: Project, tmp_path: Path) -> None:
-        from embrepro.analysis import grids, pages
+        from embrepro.reporting import grids, pages
 
         old = revisions.load(states.root, "base")
         status = "<img src=x> | @everyone `rm` [link](http://example.org)"

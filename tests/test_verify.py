@@ -13,13 +13,14 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from embrepro.analysis import expected, grids, pages
+from embrepro.analysis import expected
 from embrepro.analysis import summary as sm
 from embrepro.analysis.expected import ExpectedFile, Judged, Measured
 from embrepro.cli import app
 from embrepro.errors import ConfigError, KitError
 from embrepro.files import write_json
 from embrepro.layout import Layout
+from embrepro.reporting import grids, pages
 from embrepro.stages.aggregate import metrics
 
 REPOSITORY = Path(__file__).parents[1]

@@ -216,8 +216,9 @@ def verify(
 ) -> None:
     """Hold the last run against published scores: exit 0, 1 where one is a FAIL, 2 where nothing could be judged."""
     with _exits_2():
-        from embrepro.analysis import expected, grids, pages
+        from embrepro.analysis import expected
         from embrepro.files import write_json, write_text
+        from embrepro.reporting import grids, pages
 
         expectations = expected.load(files or [])
         measured = expected.last_run(Layout())
@@ -241,8 +242,9 @@ def compare(
 ) -> None:
     """Every score at two revisions, how certain its change is, and what else changed between them."""
     with _exits_2():
-        from embrepro.analysis import changes, grids, pages, revisions
+        from embrepro.analysis import changes, revisions
         from embrepro.files import dump_json
+        from embrepro.reporting import grids, pages
 
         root = Layout().root
         comparison = changes.compare(revisions.load(root, old), revisions.load(root, new))
@@ -267,8 +269,9 @@ def gate(
     """Fail a change that made a score really fall or lost one: exit 0, 1 where it fails, 2 where it cannot be judged."""
     with _exits_2():
         from embrepro.analysis import gate as decision
-        from embrepro.analysis import grids, pages, revisions
+        from embrepro.analysis import revisions
         from embrepro.files import write_text
+        from embrepro.reporting import grids, pages
 
         chosen, root = decision.rules(rules), Layout().root
         outcome = decision.judge(revisions.load(root, against), revisions.load(root, revision), chosen)
@@ -290,9 +293,9 @@ def history(
 ) -> None:
     """Every metric over the commits that changed reports/metrics.json."""
     with _exits_2():
-        from embrepro.analysis import grids, pages
         from embrepro.analysis import history as past
         from embrepro.files import write_text
+        from embrepro.reporting import grids, pages
 
         points = past.read(Layout().root, until)
         if html:

@@ -337,7 +337,7 @@ def _attend(engine: Engine, command: Sequence[str], name: str) -> int:
 
 
 def _stop(engine: Engine, client: subprocess.Popen[bytes], name: str) -> None:
-    stopped = _ask([engine.program, "stop", "--time", str(GRACE_SECONDS), name])
+    stopped = _ask([engine.program, "stop", "-t", str(GRACE_SECONDS), name])
     if stopped.returncode != 0:  # not created yet, and now it must not be
         client.terminate()
     try:
@@ -356,7 +356,9 @@ def _caught_signals() -> Iterator[list[int]]:
     def note(number: int, _frame: FrameType | None) -> None:
         caught.append(number)
 
-    before = {number: signal.signal(number, note) for number in SIGNALS}
+    # What the caller has switched off stays off: SIGHUP under nohup, SIGINT in a script's background.
+    heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in heard}
     try:
         yield caught
     finally:

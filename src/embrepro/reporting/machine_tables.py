@@ -134,7 +134,7 @@ def ratios(speed: SpeedReport) -> list[str]:
         if model != speed.baseline:
             found.append(
                 f"{model} encodes {quantity(ratio.median)} [{quantity(ratio.low)}, {quantity(ratio.high)}]"
-                f" times as many texts per second as {speed.baseline}, over all settings, both in one run."
+                f" times as many texts per second as {speed.baseline}, over the settings both have, both in one run."
             )
     for model, ratio in sorted(speed.latency_ratio.items()):
         if model != speed.baseline:

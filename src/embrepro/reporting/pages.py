@@ -11,10 +11,10 @@ import altair as alt
 from embrepro.analysis.changes import Comparison, Row
 from embrepro.analysis.expected import CLOSE, ExpectedFile, Judged, Measured
 from embrepro.analysis.gate import Outcome
-from embrepro.analysis.grids import Drawing, Grid, Page
-from embrepro.analysis.grids import Row as GridRow
 from embrepro.analysis.history import Point, series
 from embrepro.reporting.drawing import svg_of
+from embrepro.reporting.grids import Drawing, Grid, Page
+from embrepro.reporting.grids import Row as GridRow
 from embrepro.reporting.palette import LIGHT
 
 DASH = "\u2013"
