@@ -139,9 +139,9 @@ def mirror(
     folder: Annotated[Path, typer.Argument(help="Folder to fill; made if it does not exist.")],
 ) -> None:
     """Copy what a configuration needs into a mirror folder, for a machine without network."""
-    from embrepro.sources import mirroring
+    from embrepro.stages import mirror as stage
 
-    mirroring.fill(load(), folder)
+    stage.fill(load(), folder)
 
 
 @app.command(rich_help_panel=TOOLS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -80,15 +81,29 @@ def read_model(path: Path, kind: type[Content]) -> Content:
         ) from None
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, parents included; raises KitError where it cannot be made or written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(13, "Permission denied")
+    except OSError as error:
+        raise KitError(
+            f"Cannot write to {folder}: {error.strerror or error}. Make it writable, or run elsewhere."
+        ) from None
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A path to write to that takes the place of `path` once the block ends well."""
-    _make_folder(path.parent)
+    make_folder(path.parent)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
         yield unfinished
         unfinished.chmod(0o644)  # some writers leave their files to their owner alone
         unfinished.replace(path)
+    except OSError as error:
+        raise _no_room(path, error) or error from error
     finally:
         unfinished.unlink(missing_ok=True)
 
@@ -96,7 +111,7 @@ def replacing(path: Path) -> Iterator[Path]:
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
     """An empty folder to fill that takes the place of `path` once the block ends well."""
-    _make_folder(path.parent)
+    make_folder(path.parent)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".unfinished", dir=path.parent))
     unfinished.chmod(0o755)
     try:
@@ -104,6 +119,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         if path.exists():
             shutil.rmtree(path)
         unfinished.rename(path)
+    except OSError as error:
+        raise _no_room(path, error) or error from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -117,12 +134,8 @@ def keep_only(folder: Path, names: set[str]) -> None:
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(13, "Permission denied")
-    except OSError as error:
-        raise KitError(
-            f"Cannot write to {folder}: {error.strerror or error}. Make it writable, or run elsewhere."
-        ) from None
+def _no_room(path: Path, error: OSError) -> KitError | None:
+    """The error as the kit's own where a write found no room: such errors name no file."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return None
+    return KitError(f"No room to write {path}: {error.strerror}. Free some, and run again; what was finished is kept.")

@@ -9,7 +9,7 @@ from pathlib import Path
 from embrepro import console
 from embrepro.config import Config
 from embrepro.errors import KitError
-from embrepro.files import fingerprint, keep_only, read_json, replacing_folder, source_hash, write_json
+from embrepro.files import fingerprint, keep_only, make_folder, read_json, replacing_folder, source_hash, write_json
 from embrepro.layout import Layout
 from embrepro.models import expect_device
 from embrepro.sources import models as model_sources
@@ -30,6 +30,8 @@ def run(config: Config, layout: Layout) -> Record:
     mirror = config.mirror
     expect_device(config.device)
     requested = registry.resolve(config.tasks)
+    make_folder(layout.models)
+    make_folder(layout.tasks)
     _fetch_models(config, layout, mirror)
     leaves = {leaf.name: leaf for request in requested for leaf in request.leaves()}
     record = Record()

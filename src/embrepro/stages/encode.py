@@ -14,7 +14,7 @@ import embrepro.models
 from embrepro import console
 from embrepro.config import Config, Device, Model
 from embrepro.embeddings import store
-from embrepro.files import fingerprint, keep_only, source_hash
+from embrepro.files import fingerprint, keep_only, make_folder, source_hash
 from embrepro.layout import Layout
 from embrepro.sources import models as model_sources
 from embrepro.stages.records import Outcome, Record, reason
@@ -38,6 +38,7 @@ def run(config: Config, layout: Layout, key: str) -> Record:
         SourceError: the model's files are damaged or do not load.
     """
     model = config.model(key)
+    make_folder(layout.embeddings(key))
     manifest, snapshot = model_sources.read(layout.models / key)
     set_threads(config.device)
     loaded = embrepro.models.load(snapshot, model, config.device)

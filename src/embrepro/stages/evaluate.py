@@ -22,7 +22,7 @@ from embrepro import console
 from embrepro.config import Config, Model
 from embrepro.embeddings import store
 from embrepro.errors import TaskError
-from embrepro.files import dump_json, fingerprint, keep_only, sha256, source_hash, write_text
+from embrepro.files import dump_json, fingerprint, keep_only, make_folder, sha256, source_hash, write_text
 from embrepro.layout import Layout
 from embrepro.stages.records import Outcome, Record, reason
 from embrepro.tasks import frozen, registry, requests, samples, suite
@@ -64,6 +64,7 @@ def run(config: Config, layout: Layout, key: str) -> Record:
     revision, content_hash = details.pop("revision"), details.pop("content_hash")
     known = embrepro.models.Facts(**details)
     folder = layout.results(model) / revision
+    make_folder(folder)
     before = Record.read_if_there(layout.evaluate_record(key))
     record = Record(details={**encoded.details})
     requested = registry.resolve(config.tasks)
