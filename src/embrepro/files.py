@@ -103,7 +103,9 @@ def replacing(path: Path) -> Iterator[Path]:
         unfinished.chmod(0o644)  # some writers leave their files to their owner alone
         unfinished.replace(path)
     except OSError as error:
-        raise _no_room(path, error) or error from error
+        if full := _no_room(path, error):
+            raise full from None
+        raise
     finally:
         unfinished.unlink(missing_ok=True)
 
@@ -120,7 +122,9 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(path)
         unfinished.rename(path)
     except OSError as error:
-        raise _no_room(path, error) or error from error
+        if full := _no_room(path, error):
+            raise full from None
+        raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
