@@ -164,8 +164,9 @@ def _from_hub(kind: Kind, repository: str, revision: str, mirror: Path | None) -
     looked = _looked_in(kind, repository, mirror)
     if problem := hub_problem():
         raise SourceError(f"{wanted} cannot be had: {looked}{problem}. {_remedy()}")
+    from httpx import HTTPError
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         folder = snapshot_download(
@@ -175,7 +176,7 @@ def _from_hub(kind: Kind, repository: str, revision: str, mirror: Path | None) -
             allow_patterns=MODEL_FILES if kind == "models" else None,
             ignore_patterns=UNUSED_FILES if kind == "models" else None,
         )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, HTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise SourceError(
             f"{wanted} cannot be had: {looked}the hub answered: {reason}. {_remedy()}"
