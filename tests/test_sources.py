@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny_mirror
 import yaml
-from conftest import REPOSITORY, build_static_model
-from hub_server import HubServer, serving
 
+import tiny_mirror
+from conftest import REPOSITORY, build_static_model
 from embrepro import config
 from embrepro.config import Distillation, Model, Package, Weights
 from embrepro.errors import KitError, SourceError
 from embrepro.files import sha256
 from embrepro.sources import models as model_sources
 from embrepro.sources import snapshots
+from hub_server import HubServer, serving
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 OTHER = "f" * 40

@@ -46,8 +46,7 @@ def values(sources: Path, **changes: Any) -> dict[str, Any]:
     """A configuration over the sources; changes are given as section__key=value."""
     composed = config.compose(["device.threads=1"], REPOSITORY / "conf")
     composed["models"] = {
-        name: {"org": "test", "name": name, "family": "static", "folder": str(sources / name)}
-        for name in MODELS
+        name: {"org": "test", "name": name, "family": "static", "folder": str(sources / name)} for name in MODELS
     }
     composed |= {"candidate": "small", "baseline": "big"}
     composed["tasks"] = {"names": list(TASKS)}
@@ -128,9 +127,7 @@ def test_the_scores_are_those_of_mteb_on_the_same_data(done: Layout, sources: Pa
     metrics = json.loads(metrics_bytes(done))
     for request in registry.resolve(chosen.tasks):
         task = frozen.thaw(request, done.tasks / request.name)
-        result = mteb.evaluate(
-            encoder, task, cache=None, co2_tracker=False, show_progress_bar=False
-        ).task_results[0]
+        result = mteb.evaluate(encoder, task, cache=None, co2_tracker=False, show_progress_bar=False).task_results[0]
         assert metrics["models"]["big"]["scores"][request.name] == result.get_score()
 
 
@@ -172,9 +169,7 @@ def test_two_runs_from_scratch_give_the_same_bytes(done: Layout, sources: Path, 
             if path.is_file()
         }
         theirs = {
-            path.relative_to(done.root): path.read_bytes()
-            for path in (done.root / folder).rglob("*")
-            if path.is_file()
+            path.relative_to(done.root): path.read_bytes() for path in (done.root / folder).rglob("*") if path.is_file()
         }
         assert ours == theirs
 
@@ -192,9 +187,7 @@ def test_a_second_run_keeps_everything(project: Layout, sources: Path) -> None:
 
 def test_one_more_task_leaves_the_others_as_they_are(project: Layout, sources: Path) -> None:
     before = times(project.tasks, project.root / "embeddings", project.root / "results")
-    metrics = run(
-        configuration(sources, tasks__names=[*TASKS, "STS17"], tasks__subsets={"STS17": ["en-en"]}), project
-    )
+    metrics = run(configuration(sources, tasks__names=[*TASKS, "STS17"], tasks__subsets={"STS17": ["en-en"]}), project)
     after = times(project.tasks, project.root / "embeddings", project.root / "results")
     assert {path: after[path] for path in before} == before
     assert set(metrics["models"]["big"]["scores"]) == {*TASKS, "STS17"}
@@ -307,11 +300,7 @@ def test_lost_tasks_become_rows_with_their_reason(spoilt: Path, done: Layout, tm
         assert all("\n" not in line for line in status.values())
     with pytest.raises(KitError) as caught:
         report.check(chosen, layout)
-    assert (
-        STS in str(caught.value)
-        and CLASSIFICATION in str(caught.value)
-        and RETRIEVAL not in str(caught.value)
-    )
+    assert STS in str(caught.value) and CLASSIFICATION in str(caught.value) and RETRIEVAL not in str(caught.value)
     report.check(configuration(spoilt, tasks__allow_missing=True), layout)
 
 
@@ -414,14 +403,14 @@ def test_a_model_that_cannot_be_had_leaves_earlier_results_alone(project: Layout
 # --- The program itself: killed, without network, without room
 
 
-def command(
-    sources: Path, folder: Path, *arguments: str, code: str = "", **environment: str
-) -> subprocess.Popen[str]:
+def command(sources: Path, folder: Path, *arguments: str, code: str = "", **environment: str) -> subprocess.Popen[str]:
     """The `embrepro` program in a project folder; `code` runs before it."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "params.yaml").exists():
         (folder / "params.yaml").write_text(yaml.safe_dump(values(sources)))
-    program = f"{code}\nimport sys\nfrom embrepro.cli import main\nsys.argv = ['embrepro', *{list(arguments)!r}]\nmain()\n"
+    program = (
+        f"{code}\nimport sys\nfrom embrepro.cli import main\nsys.argv = ['embrepro', *{list(arguments)!r}]\nmain()\n"
+    )
     variables = {
         **os.environ,
         "PYTHONPATH": str(REPOSITORY / "src"),
@@ -439,6 +428,20 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
+def finished(stage: str, layout: Layout) -> dict[Path, int]:
+    """When the files of tasks that a stage has finished were written."""
+    if stage == "download":
+        return times(*[file.parent / "data" for file in layout.tasks.glob("[!.]*/key.json")])
+    if stage == "encode":
+        return {path: path.stat().st_mtime_ns for path in layout.embeddings("big").glob("[!.]*.safetensors")}
+    if not layout.evaluate_record("big").is_file():
+        return {}
+    record = json.loads(layout.evaluate_record("big").read_text())
+    names = {name for outcome in record["tasks"].values() for name in outcome["files"]}
+    results = layout.root / "results" / "test__big"
+    return {path: path.stat().st_mtime_ns for path in results.rglob("*") if path.name in names}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["download", "encode", "evaluate"])
 def test_a_stage_that_is_killed_goes_on_and_ends_with_the_same_bytes(
@@ -453,38 +456,26 @@ def test_a_stage_that_is_killed_goes_on_and_ends_with_the_same_bytes(
     }
     for folder in made[stage]:
         shutil.rmtree(folder)
-    for record in (layout.evaluate_record("big"),) if stage == "evaluate" else ():
-        record.unlink()
+    if stage == "evaluate":
+        layout.evaluate_record("big").unlink()
     arguments = [stage] if stage == "download" else [stage, "big"]
-    generator = random.Random(f"{stage} {time.time()}")
-    deadline = time.monotonic()
+    generator = random.Random(time.time())
     for attempt in range(4):
+        before = finished(stage, layout)
         process = command(sources, layout.root, *arguments)
-        seen: dict[Path, int] = {}
-        wait = generator.uniform(0, 0.6)
-        while process.poll() is None and time.monotonic() - deadline < 60:
-            found = times(*[folder for folder in made[stage] if folder.exists()])
-            if found and len(found) > attempt:  # work has begun: strike at a random moment from here
-                time.sleep(wait)
-                break
-            time.sleep(0.01)
+        while process.poll() is None and sum(len(times(folder)) for folder in made[stage]) <= attempt:
+            time.sleep(0.005)
+        time.sleep(generator.uniform(0, 0.1))  # work has begun: strike at a random moment from here
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        seen = {
-            path: when
-            for path, when in times(*[f for f in made[stage] if f.exists()]).items()
-            if ".unfinished" not in str(path)
-        }
+        after = finished(stage, layout)
+        assert {path: after[path] for path in before} == before
     code, _, errors = finish(command(sources, layout.root, *arguments))
     assert code == 0, errors
-    after = times(*made[stage])
-    assert not [path for path in after if ".unfinished" in str(path)]
-    if stage == "encode":
-        assert {path: after[path] for path in seen} == seen
-    for path, when in seen.items():
-        if stage == "download" and path in after and (path.parent / "key.json").exists():
-            assert after[path] == when
+    whole = finished(stage, layout)
+    assert {path: whole[path] for path in after} == after
+    assert not list(layout.root.rglob("*.unfinished"))
     metrics = run(configuration(sources), layout)
     assert metrics == json.loads(metrics_bytes(done))
     assert metrics_bytes(layout) == metrics_bytes(done)
@@ -568,9 +559,7 @@ def test_a_place_that_cannot_be_written_is_one_clear_line(
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_one_clear_line_and_leaves_no_half_file(
-    done: Layout, sources: Path, tmp_path: Path
-) -> None:
+def test_a_full_disk_is_one_clear_line_and_leaves_no_half_file(done: Layout, sources: Path, tmp_path: Path) -> None:
     """No more than 512 bytes may be written to any file: the same errors as a full disk, without needing one."""
     shutil.copytree(done.root / "data", tmp_path / "project" / "data")
     limit = (
