@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -188,20 +188,20 @@ def _score(jobs: list[Job], key: str, config: Config) -> Iterator[tuple[str, Out
     pending = list(jobs)
     with console.work(STAGE, key, len(jobs), "tasks") as work:
         while pending:
-            suspects: list[Job] = []
+            answered: set[str] = set()
             with ProcessPoolExecutor(workers, mp_context=context) as pool:
-                running: list[tuple[Job, Future[tuple[Outcome, float]]]] = [
-                    (job, pool.submit(_timed, job)) for job in pending
-                ]
-                for job, future in running:
+                running = {pool.submit(_timed, job): job for job in pending}
+                for future in as_completed(running):  # so that a run that is killed keeps every task that was finished
+                    job = running[future]
                     try:
                         outcome, seconds = future.result()
                     except BrokenProcessPool:
-                        suspects.append(job)
                         continue
+                    answered.add(job.request.name)
                     _report(key, job, outcome, seconds)
                     work.advance(1)
                     yield job.request.name, outcome
+            suspects = [job for job in pending if job.request.name not in answered]
             if len(suspects) == len(pending) and workers == 1:
                 lost, suspects = suspects[0], suspects[1:]
                 outcome = Outcome(
