@@ -8,8 +8,9 @@ import multiprocessing
 import os
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -190,7 +191,10 @@ def _score(jobs: list[Job], key: str, config: Config) -> Iterator[tuple[str, Out
         while pending:
             answered: set[str] = set()
             with ProcessPoolExecutor(workers, mp_context=context) as pool:
-                running = {pool.submit(_timed, job): job for job in pending}
+                running: dict[Future[tuple[Outcome, float]], Job] = {}
+                with suppress(BrokenProcessPool):  # a worker may die while the others' jobs are still handed out
+                    for job in pending:
+                        running[pool.submit(_timed, job)] = job
                 for future in as_completed(running):  # so that a run that is killed keeps every task that was finished
                     job = running[future]
                     try:
