@@ -50,7 +50,7 @@ NOT_PASSED = (IMAGE_VARIABLE, REVISION_VARIABLE, "EMBREPRO_MIRROR", "HF_HUB_CACH
 
 GRACE_SECONDS = 10
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-START_FAILED, KILLED = 125, 137
+START_FAILED, KILLED = (125, 126, 127), 137
 
 
 class ContainerError(KitError):
@@ -367,7 +367,7 @@ def _caught_signals() -> Iterator[list[int]]:
 
 
 def _explain(code: int, config: Config) -> None:
-    if code == START_FAILED:
+    if code in START_FAILED:
         gpu = " device=cuda needs the NVIDIA container toolkit." if config.device.name == "cuda" else ""
         raise ContainerError(f"runtime=docker: the engine could not start the container, see above.{gpu}")
     if code == KILLED:
