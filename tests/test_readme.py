@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 
-from conftest import REPOSITORY
 from typer.testing import CliRunner
 
+from conftest import REPOSITORY
 from embrepro.cli import app
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
