@@ -38,7 +38,7 @@ FROM ${BASE} AS runtime
 ENV PATH=/opt/venv/bin:/opt/kit/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONPATH=/opt/kit PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 \
     LANG=C.UTF-8 HOME=/tmp USER=embrepro LOGNAME=embrepro
-WORKDIR /work
+WORKDIR /project
 HEALTHCHECK --interval=5m --timeout=60s CMD ["embrepro", "--version"]
 CMD ["embrepro", "--help"]
 
