@@ -309,10 +309,15 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
-            ({"claim": 3}, r"claim 'it', .*claim: Extra inputs.*did you mean claimed"),
-            ({"metric": SCORE | {"tsk": "x"}}, r"claim 'it', .*tsk"),
-            ({"metric": {"kind": "guess"}}, "guess"),
-            ({"metric": {"kind": "speed", "model": "m", "key": "fast"}}, "latency_p50_ms"),
+            ({"claim": 3}, r"claims\.'it'\.claim: unknown key; did you mean claimed"),
+            ({"metric": SCORE | {"tsk": "x"}}, r"claims\.'it'\.metric\.tsk: unknown key; did you mean task"),
+            (
+                {"metric": {"kind": "ratio", "left": SCORE | {"modl": "x"}, "right": SCORE}},
+                r"claims\.'it'\.metric\.left\.modl: unknown key; did you mean model",
+            ),
+            ({"metric": {"kind": "scor"}}, r"claims\.'it'\.metric: .*did you mean score"),
+            ({"metric": {"kind": "speed", "model": "m", "key": "latency_p50"}}, "did you mean latency_p50_ms"),
+            ({"claimed": {"at_mst": 1}}, r"claims\.'it'\.claimed\.at_mst: unknown key; did you mean at_most"),
             ({"claimed": {"value": 1}}, "either value and tolerance"),
             ({"claimed": {"at_least": 2, "at_most": 1}}, "above at_most"),
             ({"claimed": None}, "every claim needs `claimed`"),
@@ -337,7 +342,7 @@ class TestFiles:
         with pytest.raises(ConfigError, match=r"nothing\.yaml"):
             load(tmp_path / "nothing.yaml")
         (tmp_path / "broken.yaml").write_text("claims: [", encoding="utf-8")
-        with pytest.raises(ConfigError, match="expected YAML"):
+        with pytest.raises(ConfigError, match="Expected YAML"):
             load(tmp_path / "broken.yaml")
 
     def test_the_documented_example_is_a_claims_file(self, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from conftest import REPOSITORY
-from embrepro import config
+from embrepro import config, documents
 from embrepro.errors import ConfigError
 
 CONF = REPOSITORY / "conf"
@@ -316,6 +316,6 @@ def test_a_mirror_that_is_no_folder_is_refused(
 
 
 def test_suggestions() -> None:
-    assert config.suggest("minlm", ["minilm", "mpnet"]) == "; did you mean minilm?"
-    assert config.suggest("zzz", ["minilm", "mpnet"]) == "; known: minilm, mpnet"
-    assert config.suggest("zzz", [str(number) for number in range(100)]) == ""
+    assert documents.suggest("minlm", ["minilm", "mpnet"]) == "; did you mean minilm?"
+    assert documents.suggest("zzz", ["minilm", "mpnet"]) == "; known: minilm, mpnet"
+    assert documents.suggest("zzz", [str(number) for number in range(100)]) == ""

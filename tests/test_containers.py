@@ -313,6 +313,14 @@ class TestInTheImage:
         said = box.run("embrepro", "encode", "tini", code=1)
         assert "No model 'tini' in this configuration; did you mean tiny?" in said
 
+    def test_work_in_a_container_can_be_watched_from_outside(self, box: Box) -> None:
+        shutil.rmtree(box.folder / "embeddings", ignore_errors=True)
+        process, shown = box.start("embrepro", "encode", "tiny"), ""
+        while process.poll() is None and "encode  tiny" not in shown:
+            shown = box.run("embrepro", "watch", "--once")
+        assert process.wait(timeout=60) == 0
+        assert "encode  tiny" in shown
+
     def test_ctrl_c_leaves_no_container(self, box: Box) -> None:
         process = box.start("embrepro", "encode", "tiny")
         box.wait_for_container()

@@ -240,9 +240,10 @@ def test_a_model_is_not_compared_with_itself() -> None:
     ("change", "message"),
     [
         ({"use_cases": [{"id": "x", "title": "x", "prefer": [{"measure": "fun"}]}]}, "no measure fun"),
-        ({"use_cases": [{"id": "x", "title": "x", "prefer": []}]}, r"use_cases\.0\.prefer"),
-        ({"measures": {"m": {"kind": "mood", "label": "mood"}}}, "mood"),
-        ({"uses": []}, "uses"),
+        ({"use_cases": [{"id": "x", "title": "x", "prefer": []}]}, r"use_cases\.'x'\.prefer"),
+        ({"measures": {"m": {"kind": "sped", "label": "mood"}}}, r"measures\.m: .*did you mean speed"),
+        ({"measures": {"m": {"kind": "speed", "labl": "x"}}}, r"measures\.m\.labl: unknown key; did you mean label"),
+        ({"use_case": []}, "use_case: unknown key; did you mean use_cases"),
     ],
 )
 def test_wrong_rules_are_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:

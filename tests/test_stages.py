@@ -481,6 +481,29 @@ def test_a_stage_that_is_killed_goes_on_and_ends_with_the_same_bytes(
     assert metrics_bytes(layout) == metrics_bytes(done)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["download", "encode", "evaluate"])
+def test_ctrl_c_ends_a_stage_with_a_word_and_keeps_what_is_done(
+    stage: str, done: Layout, sources: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(done.root, tmp_path / "project")
+    layout = Layout(tmp_path / "project")
+    made = {"download": layout.tasks, "encode": layout.embeddings("big"), "evaluate": layout.root / "results"}[stage]
+    shutil.rmtree(made)
+    if stage == "evaluate":
+        layout.evaluate_record("big").unlink()
+    process = command(sources, layout.root, *([stage] if stage == "download" else [stage, "big"]))
+    while process.poll() is None and not list(made.glob("[!.]*")):
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGINT)
+    code, _, errors = finish(process)
+    assert code == 130
+    assert "interrupted; what was finished is kept" in errors
+    assert "Traceback" not in errors
+    assert list(made.glob("[!.]*"))
+    assert not list(layout.root.rglob("*.unfinished"))
+
+
 NO_NETWORK = """
 import sys
 def refuse(event, arguments):

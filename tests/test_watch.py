@@ -11,10 +11,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
-from embrepro import watching
+from embrepro import console, processes, watching
 from embrepro.console import STATE_FOLDER
 
 WORKER = """
@@ -46,7 +45,7 @@ def worker(tmp_path: Path) -> Iterator[Process]:
 def test_work_under_way_is_read_as_it_was_written(worker: Process, tmp_path: Path) -> None:
     (state,) = watching.states(tmp_path / STATE_FOLDER)
     assert (state.stage, state.task, state.unit) == ("encode", "minilm [bold]SciFact", "texts")
-    assert (state.pid, state.done, state.total) == (worker.pid, 10, 40)
+    assert (state.owner, state.done, state.total) == (processes.identity(worker.pid), 10, 40)
     assert state.rate == pytest.approx(10, rel=0.5)  # ten in the second before the step
 
 
@@ -64,11 +63,29 @@ def test_a_killed_process_is_passed_over_with_its_file(worker: Process, tmp_path
 
 
 def test_a_number_given_to_a_later_process_does_not_revive_the_work(tmp_path: Path) -> None:
-    born = psutil.Process().create_time()
-    _write(tmp_path, started=born - 3600, updated=born - 3000)
+    this = processes.identity(os.getpid())
+    _write(tmp_path, owner=this[:-1] + ("0" if this[-1] != "0" else "1"))
     assert watching.states(tmp_path) == []
-    _write(tmp_path, started=born + 2, updated=born + 3)
+    _write(tmp_path, owner=this)
     assert len(watching.states(tmp_path)) == 1
+
+
+def test_work_in_a_container_is_that_of_the_process_outside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside = processes.identity(os.getppid())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(processes.OWNER_VARIABLE, outside)
+    with console.work("encode", "x", 9, "texts"):
+        (state,) = watching.states()
+    assert state.owner == outside
+    assert not list((tmp_path / STATE_FOLDER).glob("*.json"))
+
+
+@pytest.mark.parametrize(("silent", "shown"), [(1, 1), (3600, 0)])
+def test_work_of_another_machine_is_shown_while_it_is_heard_of(tmp_path: Path, silent: int, shown: int) -> None:
+    _write(tmp_path, owner="pid:[1] 2 3", updated=time.time() - silent)
+    assert len(watching.states(tmp_path)) == shown
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"stage": "encode"}'])
@@ -83,7 +100,7 @@ def test_where_nothing_runs_it_says_so(tmp_path: Path) -> None:
 
 def test_time_left_follows_from_the_rate_and_runs_down() -> None:
     state = watching.State(
-        stage="encode", task="x", total=100, unit="texts", pid=1, done=20, started=1000.0, updated=1010.0
+        stage="encode", task="x", total=100, unit="texts", owner="", done=20, started=1000.0, updated=1010.0
     )
     assert state.rate == 2.0
     assert state.seconds_left(now=1010.0) == 40.0
@@ -114,6 +131,7 @@ def _watch_once(folder: Path) -> str:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60, check=True).stdout
 
 
-def _write(folder: Path, **changes: float) -> None:
-    state = {"stage": "encode", "task": "x", "total": 9, "unit": "texts", "pid": os.getpid(), "done": 1}
-    (folder / f"{os.getpid()}.json").write_text(json.dumps(state | changes), encoding="utf-8")
+def _write(folder: Path, owner: str, updated: float = 0.0) -> None:
+    state = {"stage": "encode", "task": "x", "total": 9, "unit": "texts", "done": 1, "started": 0.0}
+    content = json.dumps(state | {"owner": owner, "updated": updated})
+    (folder / "1.json").write_text(content, encoding="utf-8")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from embrepro import console, containers
 from embrepro.config import Config, compose, dump, load
@@ -19,8 +19,25 @@ from embrepro.config import check as check_config
 from embrepro.errors import KitError
 from embrepro.layout import Layout
 
+INTERRUPTED = 130
+
+
+class Program(TyperGroup):
+    """All commands; Ctrl-C ends any of them with a line and exit code 130, for nothing is lost by it."""
+
+    def invoke(self, context: typer.Context) -> object:
+        """Run the command."""
+        try:
+            return super().invoke(context)
+        except KeyboardInterrupt:
+            console.complain(
+                "embrepro: interrupted; what was finished is kept, and the next run goes on from there"
+            )
+            raise typer.Exit(INTERRUPTED) from None
+
+
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None
+    cls=Program, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None
 )
 STAGES, TOOLS = "Stages (dvc repro runs them in this order)", "Tools"
 
@@ -55,11 +72,6 @@ def main() -> None:
             f"embrepro: {error.filename}: {error.strerror}. Check that it exists, is writable, and that the disk is not full."
         )
         sys.exit(1)
-    except KeyboardInterrupt:
-        console.complain(
-            "embrepro: interrupted; what was finished is kept, and the next run goes on from there"
-        )
-        sys.exit(130)
 
 
 @app.callback(invoke_without_command=True)

@@ -5,16 +5,16 @@ An unknown key, model, task set or value is refused here, before any work, with 
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from embrepro.documents import Strict, complaints, known_keys, suggest
 from embrepro.errors import ConfigError
 
 Family = Literal["static", "dense"]
@@ -22,11 +22,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Package(_Section):
+class Package(Strict):
     """A Python package that carries a model's files."""
 
     distribution: str = Field(description="name in the package index")
@@ -34,7 +30,7 @@ class Package(_Section):
     folder: str = Field(description="folder of the files, relative to site-packages")
 
 
-class Weights(_Section):
+class Weights(Strict):
     """Where a published model's bytes come from: mirror, package or hub, always this revision."""
 
     org: str
@@ -66,7 +62,7 @@ class Weights(_Section):
         return f"{self.org}/{self.name}"
 
 
-class Distillation(_Section):
+class Distillation(Strict):
     """A Model2Vec distillation recipe (`model2vec.distill.distill`)."""
 
     teacher: Weights
@@ -75,7 +71,7 @@ class Distillation(_Section):
     quantize_to: Literal["float16", "float32"] = "float16"
 
 
-class Model(_Section):
+class Model(Strict):
     """One model: its name, and exactly one source of its bytes."""
 
     org: str = Field(pattern=r"^[\w.-]+$")
@@ -116,7 +112,7 @@ class Model(_Section):
         return f"{self.org}__{self.name}"
 
 
-class Tasks(_Section):
+class Tasks(Strict):
     """Which tasks are asked for."""
 
     names: list[str] = Field(default_factory=list, description="tasks by mteb's names, or the custom suite's")
@@ -139,7 +135,7 @@ class Tasks(_Section):
         return self
 
 
-class Device(_Section):
+class Device(Strict):
     """What the encode and benchmark stages run on."""
 
     name: Literal["cpu", "cuda"]
@@ -149,7 +145,7 @@ class Device(_Section):
     )
 
 
-class Benchmark(_Section):
+class Benchmark(Strict):
     """How long and how often the benchmark stage measures."""
 
     repeats: int = Field(ge=6, description="of each setting; a median of fewer than six has no 95 % interval")
@@ -168,14 +164,14 @@ class Benchmark(_Section):
         return value
 
 
-class Images(_Section):
+class Images(Strict):
     """The image for each device."""
 
     cpu: str = Field(default="embrepro:cpu", min_length=1)
     cuda: str = Field(default="embrepro:cuda", min_length=1)
 
 
-class Runtime(_Section):
+class Runtime(Strict):
     """Where the stages run, and what a container may use. No stage depends on it."""
 
     name: Literal["host", "docker"]
@@ -192,13 +188,13 @@ class Runtime(_Section):
     )
 
 
-class Source(_Section):
+class Source(Strict):
     """Where bytes come from, beside the hub and packages."""
 
     mirror: str | None = Field(default=None, description="folder of a mirror; EMBREPRO_MIRROR wins over it")
 
 
-class Config(_Section):
+class Config(Strict):
     """The whole configuration of a run."""
 
     baseline: str
@@ -258,16 +254,6 @@ class Config(_Section):
         return path
 
 
-def suggest(word: str, known: Iterable[str]) -> str:
-    """A clause naming the known words nearest to `word`, or all of them where they are few; empty where none is near."""
-    words = sorted(known)
-    folded = {candidate.casefold(): candidate for candidate in reversed(words)}
-    near = [folded[match] for match in difflib.get_close_matches(word.casefold(), folded, n=3, cutoff=0.6)]
-    if near:
-        return f"; did you mean {' or '.join(near)}?"
-    return f"; known: {', '.join(words)}" if 0 < len(words) <= 20 else ""
-
-
 def _conf_file(folder: str, name: str) -> Path:
     path = Path("conf") / folder / f"{name}.yaml"
     if not path.is_file():
@@ -299,48 +285,9 @@ def check(values: object, origin: str) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        lines = [f"  {_explain(problem, values)}" for problem in error.errors()]
-        raise ConfigError(f"{origin} is not a valid configuration:\n" + "\n".join(lines)) from None
-
-
-def _explain(problem: Mapping[str, Any], values: Mapping[str, Any]) -> str:
-    location = [str(part) for part in problem["loc"]]
-    where = ".".join(location) or "(top level)"
-    if problem["type"] == "extra_forbidden":
-        return f"{where}: unknown key{suggest(location[-1], _known_keys(location[:-1]))}"
-    if problem["type"] == "missing":
-        return f"{where}: this key is needed"
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    if problem["type"] == "value_error":
-        return f"{where}: {message}"
-    hint = (
-        suggest(str(problem["input"]), re.findall(r"'([^']+)'", message))
-        if problem["type"] == "literal_error"
-        else ""
-    )
-    return f"{where}: {message}; got {problem['input']!r}{hint}"
-
-
-def _known_keys(path: Sequence[str]) -> list[str]:
-    """Keys of the section at a path, none where any key may stand; raises KeyError where there is no such section."""
-    section: type[BaseModel] | None = Config
-    skip = False
-    for part in path:
-        if skip:
-            skip = False
-            continue
-        if section is None:
-            return []
-        section, skip = _section_of(section.model_fields[part].annotation)
-    return list(section.model_fields) if section and not skip else []
-
-
-def _section_of(annotation: object) -> tuple[type[BaseModel] | None, bool]:
-    """The section an annotation holds, and whether a mapping's key comes between."""
-    for inner in getattr(annotation, "__args__", (annotation,)):
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            return inner, getattr(annotation, "__origin__", None) is dict
-    return None, False
+        raise ConfigError(
+            f"{origin} is not a valid configuration:\n{complaints(error, Config, values)}"
+        ) from None
 
 
 def compose(overrides: Sequence[str] = (), conf: Path | str = "conf") -> dict[str, Any]:
@@ -378,10 +325,7 @@ def _hydra_message(message: str, conf: Path) -> str:
 def _unknown_override(path: list[str], conf: Path) -> str:
     models = [file.stem for file in (conf / "model").glob("*.yaml")]
     for depth, key in enumerate(path):
-        try:
-            known = models if path[:depth] == ["models"] else _known_keys(path[:depth])
-        except KeyError:
-            break
+        known = models if path[:depth] == ["models"] else known_keys(Config, path[:depth])
         if depth == 0:
             known = [*known, *(folder.name for folder in conf.iterdir() if folder.is_dir())]
         if known and key not in known:

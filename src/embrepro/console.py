@@ -13,7 +13,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -25,6 +25,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from embrepro import processes
 
 STATE_FOLDER = Path(".embrepro") / "state"
 STATE_SECONDS = 0.5
@@ -79,7 +81,9 @@ class Work:
     """Work of a known size under way: a bar on a terminal, a state file for watchers."""
 
     def __init__(self, stage: str, task: str, total: int, unit: str, bar: Progress) -> None:
-        self._state = {"stage": stage, "task": task, "total": total, "unit": unit, "pid": os.getpid()}
+        owner = processes.owner()
+        self._state = {"stage": stage, "task": task, "total": total, "unit": unit, "owner": owner}
+        self._file = STATE_FOLDER / f"{processes.number(owner)}.json"
         self._started = time.time()
         self._done = 0
         self._written = 0.0
@@ -94,15 +98,19 @@ class Work:
         if time.time() - self._written >= STATE_SECONDS:
             self._write_state()
 
+    def end(self) -> None:
+        """Take the state file away."""
+        with suppress(OSError):
+            self._file.unlink(missing_ok=True)
+
     def _write_state(self) -> None:
         self._written = time.time()
         state = {**self._state, "done": self._done, "started": self._started, "updated": self._written}
-        path = STATE_FOLDER / f"{os.getpid()}.json"
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_suffix(".unfinished")
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            unfinished = self._file.with_suffix(".unfinished")
             unfinished.write_text(json.dumps(state), encoding="utf-8")
-            unfinished.replace(path)
+            unfinished.replace(self._file)
         except OSError:
             pass  # watching is a convenience: a run on a read-only place must not die of it
 
@@ -118,10 +126,11 @@ def work(stage: str, task: str, total: int, unit: str) -> Iterator[Work]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal) as bar:
+        under_way = Work(stage, task, total, unit, bar)
         try:
-            yield Work(stage, task, total, unit, bar)
+            yield under_way
         finally:
-            (STATE_FOLDER / f"{os.getpid()}.json").unlink(missing_ok=True)
+            under_way.end()
 
 
 def duration(seconds: float) -> str:

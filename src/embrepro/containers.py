@@ -22,12 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-import psutil
-
-from embrepro import console
+from embrepro import console, processes
 from embrepro.config import Config
 from embrepro.errors import ConfigError, KitError
 from embrepro.files import sha256
+from embrepro.processes import OWNER_VARIABLE
 from embrepro.reporting.provenance import IMAGE_VARIABLE, REVISION_VARIABLE, revision
 
 LOCK_LABEL = "embrepro.lock.sha256"
@@ -46,7 +45,7 @@ PASSED = ("EMBREPRO_", "NO_COLOR", "SOURCE_DATE_EPOCH", "TERM", *NUMERIC)
 CERTIFICATES = ("CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
 PROXIES = ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 PASSED_TO_DOWNLOAD = ("HF_ENDPOINT", "HF_HUB_", "HF_TOKEN", *PROXIES, *CERTIFICATES)
-NOT_PASSED = (IMAGE_VARIABLE, REVISION_VARIABLE, "EMBREPRO_MIRROR", "HF_HUB_CACHE", "HF_TOKEN_PATH")
+NOT_PASSED = (IMAGE_VARIABLE, REVISION_VARIABLE, OWNER_VARIABLE, "EMBREPRO_MIRROR", "HF_HUB_CACHE", "HF_TOKEN_PATH")
 
 GRACE_SECONDS = 10
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -247,6 +246,7 @@ def _environment(config: Config, image: str, call: Call) -> list[str]:
     passed = [name for name in asked_for if name not in NOT_PASSED]
     values = {
         IMAGE_VARIABLE: image,
+        OWNER_VARIABLE: call.owner,
         REVISION_VARIABLE: json.dumps(dict(call.revision)),
         "PYTHONPATH": f"{call.root / 'src'}:{KIT}",
         # /tmp is memory; what the hub serves may be larger.
@@ -271,7 +271,7 @@ def _call(arguments: Sequence[str]) -> Call:
         root=root,
         name=f"embrepro-{arguments[0]}-{uuid.uuid4().hex[:12]}",
         user=f"{os.getuid()}:{os.getgid()}",
-        owner=_owner(os.getpid()),
+        owner=processes.identity(os.getpid()),
         environment=dict(os.environ),
         revision=revision(root),
         terminal=sys.stdout.isatty() and sys.stderr.isatty(),
@@ -295,21 +295,6 @@ def _described(program: str, information: Mapping[str, object]) -> Engine:
     return Engine(program, rootless="name=rootless" in options, remapped="name=userns" in options)
 
 
-def _owner(process: int) -> str:
-    """A process by what tells it from any other: its namespace, number and start."""
-    return f"{os.readlink('/proc/self/ns/pid')} {process} {psutil.Process(process).create_time()}"
-
-
-def _is_gone(owner: str) -> bool:
-    namespace, _, rest = owner.partition(" ")
-    if namespace != os.readlink("/proc/self/ns/pid"):
-        return False  # another machine's or container's process: not for us to judge
-    try:
-        return _owner(int(rest.split()[0])) != owner
-    except psutil.NoSuchProcess:
-        return True
-
-
 def _remove_leftovers(engine: Engine, call: Call) -> None:
     """Remove containers of this repository whose `embrepro` was killed before it could stop them."""
     ours = f"label={REPOSITORY_LABEL}={call.root}"
@@ -317,7 +302,7 @@ def _remove_leftovers(engine: Engine, call: Call) -> None:
     for container in listed.stdout.split():
         asked = _ask([engine.program, "inspect", "--format", "{{json .Config.Labels}}", container])
         labels = json.loads(asked.stdout) if asked.returncode == 0 else {}
-        if _is_gone(labels.get(OWNER_LABEL, "")):
+        if processes.runs(labels.get(OWNER_LABEL, "")) is False:  # None: not ours to judge
             console.say(f"removing what a killed run left running: embrepro {labels[COMMAND_LABEL]}")
             _ask([engine.program, "rm", "--force", container])
 

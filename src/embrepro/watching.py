@@ -8,16 +8,17 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import psutil
 from pydantic import BaseModel, ConfigDict, ValidationError
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from embrepro import processes
 from embrepro.console import STATE_FOLDER, duration
 
 REFRESH_SECONDS = 0.5
 PIPE_WIDTH = 240
+SILENT_SECONDS = 60
 IDLE = "Nothing is running here."
 
 
@@ -30,7 +31,7 @@ class State(BaseModel):
     task: str
     total: int
     unit: str
-    pid: int
+    owner: str
     done: int
     started: float
     updated: float
@@ -54,7 +55,7 @@ def states(folder: Path = STATE_FOLDER) -> list[State]:
     for path in folder.glob("*.json"):
         with suppress(OSError, ValidationError):  # a process may end, and take its file along, at any moment
             found.append(State.model_validate_json(path.read_bytes()))
-    return sorted((state for state in found if _alive(state)), key=lambda state: (state.started, state.pid))
+    return sorted((state for state in found if _alive(state)), key=lambda state: (state.started, state.owner))
 
 
 def table(found: Sequence[State], now: float) -> Table | str:
@@ -85,12 +86,9 @@ def watch(folder: Path = STATE_FOLDER, *, once: bool = False) -> None:
 
 
 def _alive(state: State) -> bool:
-    """Whether the process that wrote the state still runs, and its number was not given to a later one."""
-    try:
-        process = psutil.Process(state.pid)
-        return process.create_time() <= state.started + 1 and process.status() != psutil.STATUS_ZOMBIE
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return False
+    """Whether the process that wrote the state still runs; one that cannot be judged from here is taken at its word."""
+    running = processes.runs(state.owner)
+    return time.time() - state.updated < SILENT_SECONDS if running is None else running
 
 
 def _row(state: State, now: float) -> list[str]:

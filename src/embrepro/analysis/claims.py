@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
+from embrepro import documents
 from embrepro.analysis import summary
 from embrepro.analysis.facts import Facts
 from embrepro.analysis.metrics import Arithmetic, Measured, Metric, is_fraction
-from embrepro.errors import ConfigError
+from embrepro.documents import Strict
 
 Outcome = Literal["reproduced", "refuted", "not measured", "not defined"]
 Unit = Literal[
@@ -35,11 +34,7 @@ Unit = Literal[
 ]
 
 
-class _Document(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Claimed(_Document):
+class Claimed(Strict):
     """What a document claims: a value and the tolerance that still agrees, or a range open on either side."""
 
     value: float | None = None
@@ -76,14 +71,14 @@ class Claimed(_Document):
         return self.low - slack <= value <= self.high + slack
 
 
-class Published(_Document):
+class Published(Strict):
     """What somebody else reports for the same quantity, in the claim's unit."""
 
     value: float
     source: str
 
 
-class Claim(_Document):
+class Claim(Strict):
     """One number or checkable statement of a document."""
 
     id: Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
@@ -103,7 +98,7 @@ class Claim(_Document):
         return self
 
 
-class ClaimsFile(_Document):
+class ClaimsFile(Strict):
     """All claims of one document."""
 
     title: str
@@ -118,7 +113,7 @@ class ClaimsFile(_Document):
         return self
 
 
-class Verdict(_Document):
+class Verdict(Strict):
     """A claim beside what was measured and what is published."""
 
     id: str
@@ -145,18 +140,7 @@ def load(path: Path) -> ClaimsFile:
         ConfigError: no such file, not YAML, or not a claims file: names the claim, the key and the nearest
         known keys.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigError(
-            f"expected a claims file at {path}, found none; docs/claims.md says how to write one"
-        ) from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"expected YAML in {path}, got: {error}; check indentation and quotes") from error
-    try:
-        return ClaimsFile.model_validate(content)
-    except ValidationError as error:
-        raise ConfigError(_explain(path, content, error)) from error
+    return documents.read(path, ClaimsFile, "a claims file", "docs/claims.md")
 
 
 def judge(claims: Iterable[Claim], facts: Facts) -> list[Verdict]:
@@ -267,41 +251,3 @@ def _number(value: float) -> str:
     if not math.isfinite(value) or (value != 0 and abs(value) < 0.001):
         return f"{value:.3g}"
     return f"{value:,.{4 if abs(value) < 1 else 2}f}".rstrip("0").rstrip(".")
-
-
-def _explain(path: Path, content: Any, error: ValidationError) -> str:  # noqa: ANN401
-    first = error.errors()[0]
-    steps = [step for step in first["loc"] if not (isinstance(step, str) and step.startswith("function-"))]
-    place = ".".join(str(step) for step in steps) or "the whole file"
-    name = _claim_name(content, steps)
-    hint = _nearest(steps, first)
-    more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"expected a claims file in {path}; {name}{place}: {first['msg']}{hint}{more}; see docs/claims.md"
-
-
-def _claim_name(content: Any, steps: list[int | str]) -> str:  # noqa: ANN401
-    try:
-        return f"claim {content['claims'][steps[1]]['id']!r}, "
-    except (IndexError, KeyError, TypeError):
-        return ""
-
-
-def _nearest(steps: list[int | str], problem: Any) -> str:  # noqa: ANN401
-    if problem["type"] != "extra_forbidden" or not steps:
-        return ""
-    metric_keys = {
-        "kind",
-        "model",
-        "task",
-        "tasks",
-        "models",
-        "key",
-        "definition",
-        "category",
-        "left",
-        "right",
-    }
-    by_depth = {1: set(ClaimsFile.model_fields), 3: set(Claim.model_fields)}
-    known = by_depth.get(len(steps), {*Claimed.model_fields, *Published.model_fields, *metric_keys})
-    near = get_close_matches(str(steps[-1]), sorted(known), n=2)
-    return f" (did you mean {' or '.join(near)}?)" if near else ""

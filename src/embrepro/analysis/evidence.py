@@ -15,13 +15,12 @@ from embrepro.analysis.metrics import PropertyKey, SpeedKey
 from embrepro.analysis.speed import Measure as Repeated
 from embrepro.analysis.speed import ModelSpeed, SpeedReport
 from embrepro.analysis.summary import Interval, ModelCard, TaskRow
+from embrepro.documents import Strict
 
 _Z = 1.959964  # half-width of a 95 % interval in standard errors
 
 
-class _Measure(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class _Measure(Strict):
     label: str = Field(description="as the reason names it")
     unit: str = ""
     better: Literal["higher", "lower"] = "higher"

@@ -13,12 +13,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from embrepro.analysis import documents
-from embrepro.analysis.documents import Strict
+from embrepro import documents
 from embrepro.analysis.summary import Summary
-from embrepro.config import suggest
+from embrepro.documents import Strict, suggest
 from embrepro.errors import ConfigError, KitError
-from embrepro.files import read_json
+from embrepro.files import read_json, read_model
 from embrepro.layout import Layout
 
 Verdict = Literal["OK", "close", "FAIL", "not run"]
@@ -183,14 +182,7 @@ def last_run(layout: Layout) -> Measured:
     Raises:
         KitError: a report is missing, damaged, or the two are of different runs.
     """
-    path = layout.reports / "summary.json"
-    try:
-        summary = Summary.model_validate(read_json(path))
-    except ValidationError as error:
-        raise KitError(
-            f"{path} was written by another version of the kit ({error.error_count()} problems). "
-            "Run `dvc repro`."
-        ) from None
+    summary = read_model(layout.reports / "summary.json", Summary)
     metrics = read_json(layout.reports / "metrics.json")
     for key in summary.models:
         written = metrics.get("models", {}).get(key, {}).get("scores")

@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from embrepro.analysis import changes, documents
+from embrepro import documents
+from embrepro.analysis import changes
 from embrepro.analysis.changes import NOT_REQUESTED, Comparison, Row
-from embrepro.analysis.documents import Strict
 from embrepro.analysis.revisions import Side
-from embrepro.config import suggest
+from embrepro.documents import Strict, suggest
 
 # mteb's types of text tasks; asking mteb itself would cost seconds on every call.
 TASK_TYPES = (

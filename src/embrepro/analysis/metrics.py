@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from embrepro.analysis.facts import EMPTY, SCORED, Facts
+from embrepro.documents import Strict
 
 SpeedKey = Literal[
     "texts_per_second_short",
@@ -50,11 +51,7 @@ class Measured:
     defined: bool = True
 
 
-class _Metric(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Score(_Metric):
+class Score(Strict):
     """Main score of a model on a task."""
 
     kind: Literal["score"]
@@ -72,7 +69,7 @@ class Score(_Metric):
         return Measured(None, f"{self.task} of {self.model}: {reason}")
 
 
-class Mean(_Metric):
+class Mean(Strict):
     """Mean main score of a model over tasks; none unless every task has one."""
 
     kind: Literal["mean"]
@@ -87,7 +84,7 @@ class Mean(_Metric):
         return Measured(math.fsum(part.value or 0.0 for part in parts) / len(parts))
 
 
-class ScoredTasks(_Metric):
+class ScoredTasks(Strict):
     """How many of the tasks have a score for every one of the models."""
 
     kind: Literal["scored_tasks"]
@@ -108,7 +105,7 @@ class ScoredTasks(_Metric):
         return Measured(float(scored), _joined(untried), lower_bound=bool(untried))
 
 
-class Legacy(_Metric):
+class Legacy(Strict):
     """A category of the custom suite as one of the two older definitions has it."""
 
     kind: Literal["legacy"]
@@ -128,7 +125,7 @@ class Legacy(_Metric):
         return Measured(value)
 
 
-class Speed(_Metric):
+class Speed(Strict):
     """A speed of a model, from the benchmark of this run."""
 
     kind: Literal["speed"]
@@ -140,7 +137,7 @@ class Speed(_Metric):
         return _looked_up(facts.speed, self.model, self.key, "was not benchmarked in this run")
 
 
-class Property(_Metric):
+class Property(Strict):
     """Something a model is, as found on disk: `size_mb` counts all its files, 1 MB = 10^6 bytes."""
 
     kind: Literal["property"]
@@ -152,7 +149,7 @@ class Property(_Metric):
         return _looked_up(facts.properties, self.model, self.key, "is not in this run")
 
 
-class BenchmarkSize(_Metric):
+class BenchmarkSize(Strict):
     """How many tasks a benchmark of mteb has."""
 
     kind: Literal["benchmark_size"]
@@ -165,7 +162,7 @@ class BenchmarkSize(_Metric):
         return Measured(float(facts.benchmarks[self.benchmark]))
 
 
-class _Pair(_Metric):
+class _Pair(Strict):
     left: Metric
     right: Metric
 
@@ -208,7 +205,7 @@ class RelativeChange(_Pair):
         return self._both(facts, lambda left, right: (left - right) / right if right else math.inf)
 
 
-class Arithmetic(_Metric):
+class Arithmetic(Strict):
     """A recomputation from numbers the document itself or a named source gives; needs no model.
 
     Operands are in the claim's own unit. `difference` takes all others from the first, `ratio` divides the
@@ -239,7 +236,7 @@ class Arithmetic(_Metric):
         return Measured(_OPERATIONS[self.operation](list(self.operands.values())))
 
 
-class Elsewhere(_Metric):
+class Elsewhere(Strict):
     """Something well defined that this kit does not measure."""
 
     kind: Literal["elsewhere"]
@@ -250,7 +247,7 @@ class Elsewhere(_Metric):
         return Measured(None, self.reason)
 
 
-class Undefined(_Metric):
+class Undefined(Strict):
     """A statement that names nothing measurable."""
 
     kind: Literal["undefined"]

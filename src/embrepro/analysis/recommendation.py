@@ -6,22 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
+from embrepro import documents
 from embrepro.analysis.evidence import Comparison, Estimate, Evidence, Measure, Quality
 from embrepro.analysis.summary import Recommendation
-from embrepro.errors import ConfigError
+from embrepro.documents import Strict
 
 Side = Literal["candidate", "baseline"]
 _SIDES: tuple[Side, Side] = ("candidate", "baseline")
 
 
-class _Document(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Requirement(_Document):
+class Requirement(Strict):
     """What a model must reach to be considered: a limit, or a share of the better model's value."""
 
     measure: str
@@ -36,7 +32,7 @@ class Requirement(_Document):
         return self
 
 
-class Preference(_Document):
+class Preference(Strict):
     """What makes one of several fitting models the better choice."""
 
     measure: str
@@ -46,7 +42,7 @@ class Preference(_Document):
     )
 
 
-class UseCase(_Document):
+class UseCase(Strict):
     """One row of the recommendation."""
 
     id: str
@@ -59,7 +55,7 @@ class UseCase(_Document):
     claimed: str | None = Field(default=None, description="who wins by the analysis, as it says so")
 
 
-class Rules(_Document):
+class Rules(Strict):
     """Measures, and the use cases that are decided by them."""
 
     measures: dict[str, Measure]
@@ -82,16 +78,7 @@ def load_rules(path: Path) -> Rules:
     Raises:
         ConfigError: no such file, not YAML, or not rules.
     """
-    try:
-        return Rules.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
-        raise ConfigError(f"expected recommendation rules at {path}, found no file") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"expected YAML in {path}, got: {error}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(step) for step in first["loc"]) or "the whole file"
-        raise ConfigError(f"expected recommendation rules in {path}; {place}: {first['msg']}") from error
+    return documents.read(path, Rules, "recommendation rules", "docs/recommendation.md")
 
 
 def recommend(rules: Rules, evidence: Evidence) -> list[Recommendation]:

@@ -22,7 +22,7 @@ import embrepro.models
 from embrepro import console, timing
 from embrepro.analysis.speed import Latency, Machine, Measure, ModelSpeed, SpeedReport, Throughput
 from embrepro.config import Benchmark, Config
-from embrepro.files import read_json, write_json
+from embrepro.files import read_model, write_json
 from embrepro.layout import Layout
 from embrepro.reporting import provenance
 from embrepro.sources import models as model_sources
@@ -94,7 +94,7 @@ def combine(config: Config, layout: Layout) -> SpeedReport | None:
     The baseline's numbers are those measured in turn with the candidate, where there are such.
     """
     measured = {
-        key: SpeedReport.model_validate(read_json(layout.benchmark(key)))
+        key: read_model(layout.benchmark(key), SpeedReport)
         for key in config.models
         if layout.benchmark(key).is_file()
     }

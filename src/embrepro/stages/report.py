@@ -8,7 +8,7 @@ from embrepro.analysis.speed import SpeedReport
 from embrepro.analysis.summary import Summary
 from embrepro.config import Config
 from embrepro.errors import KitError
-from embrepro.files import read_json, write_text
+from embrepro.files import read_model, write_text
 from embrepro.layout import Layout
 from embrepro.reporting import html, markdown, provenance
 from embrepro.stages.records import Record
@@ -27,8 +27,8 @@ def run(config: Config, layout: Layout) -> None:
 def read(layout: Layout) -> tuple[Summary, SpeedReport | None]:
     """What the aggregate stage left: the summary, and the speed where it was measured."""
     speed_file = layout.reports / "speed.json"
-    speed = SpeedReport.model_validate(read_json(speed_file)) if speed_file.is_file() else None
-    return Summary.model_validate(read_json(layout.reports / "summary.json")), speed
+    speed = read_model(speed_file, SpeedReport) if speed_file.is_file() else None
+    return read_model(layout.reports / "summary.json", Summary), speed
 
 
 def check(config: Config, layout: Layout) -> None:

@@ -10,7 +10,8 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from embrepro.config import Tasks, suggest
+from embrepro.config import Tasks
+from embrepro.documents import suggest
 from embrepro.errors import ConfigError
 from embrepro.tasks import suite
 
