@@ -155,6 +155,30 @@ def means(rows: list[sm.TaskRow], model: str) -> sm.Means:
     return sm.Means(mean_task=mean(rows), mean_type=mean_type, by_type=by_type)
 
 
+def mean_differences(rows: list[sm.TaskRow]) -> sm.MeanDifferences:
+    whole = [means(rows, key) for key in (CANDIDATE, BASELINE)]
+
+    def tested(values: list[float | None], title: str) -> sm.Difference | None:
+        if None in values:
+            return None
+        after, before = (float(value or 0) for value in values)
+        estimate, outcome = after - before, "better" if after > before else "worse"
+        return sm.Difference(
+            estimate=estimate,
+            interval=sm.Interval(low=estimate - 0.01, high=estimate + 0.01),
+            p_value=0.0004,
+            outcome=outcome,
+            sentence=f"{title}: {CANDIDATE} is {outcome} than {BASELINE}.",
+        )
+
+    by_type = {kind: tested([side.by_type[kind] for side in whole], f"Mean over {kind}") for kind in whole[0].by_type}
+    return sm.MeanDifferences(
+        mean_task=tested([side.mean_task for side in whole], "Mean over tasks"),
+        mean_type=tested([side.mean_type for side in whole], "Mean over task types"),
+        by_type={kind: found for kind, found in by_type.items() if found},
+    )
+
+
 def cards() -> dict[str, sm.ModelCard]:
     return {
         BASELINE: sm.ModelCard(
@@ -336,6 +360,7 @@ def summary(*, complete: bool = False, **changes: object) -> sm.Summary:
         "models": cards(),
         "tasks": rows,
         "means": {key: means(rows, key) for key in (BASELINE, CANDIDATE)},
+        "mean_differences": mean_differences(rows),
         "histograms": histograms(),
         "legacy": legacy(),
         "claims": claims(),

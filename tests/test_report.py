@@ -15,6 +15,7 @@ import yaml
 
 import browser
 import report_data as data
+from embrepro.analysis.summary import MeanDifferences
 from embrepro.reporting import document, html, machine_tables, markdown, palette, tables
 from embrepro.reporting.cells import quantity, signed
 from embrepro.reporting.origins import Origins
@@ -111,7 +112,21 @@ def test_means_stand_in_the_average_row_once_all_tasks_are_scored() -> None:
     scores = [task.cells[data.BASELINE].score or 0 for task in summary.tasks]
     assert table.footer[0][0].text == "Average over tasks"
     assert table.footer[0][3].text == f"{100 * sum(scores) / len(scores):.2f}"
-    assert "requested tasks have no score" not in markdown.render(summary, data.provenance(), None)
+    text = markdown.render(summary, data.provenance(), None)
+    assert "requested tasks have no score" not in text
+    found = summary.mean_differences.mean_task
+    assert found is not None
+    low, high = (f"{100 * bound:+.2f}".replace("-", "\u2212") for bound in (found.estimate - 0.01, found.estimate + 0.01))
+    assert table.footer[0][-2].note == f"[{low}, {high}]"
+    assert table.footer[0][-1].text == found.outcome
+    assert f"[{low}, {high}]: {found.outcome}." in text
+
+
+def test_a_mean_that_could_not_be_tested_says_so() -> None:
+    summary = data.summary(complete=True, mean_differences=MeanDifferences())
+    row = tables.comparison(summary, Origins(summary, data.provenance())).footer[0]
+    assert row[-1].text == "not tested"
+    assert row[-2].note == ""
 
 
 def test_the_mean_of_a_type_with_a_missing_task_is_not_computed() -> None:

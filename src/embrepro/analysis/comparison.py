@@ -9,8 +9,11 @@ from dataclasses import dataclass
 
 from embrepro.analysis import statistics
 from embrepro.analysis.resampling import StatisticsError
-from embrepro.analysis.summary import Cell, Difference, Interval, Means
+from embrepro.analysis.summary import Cell, Difference, Interval, MeanDifferences, Means
 from embrepro.tasks.samples import Samples
+
+Names = tuple[str, str]
+"""Candidate's and baseline's, for the sentences."""
 
 
 @dataclass(frozen=True)
@@ -39,29 +42,63 @@ def cell(scored: Scored, seed: int) -> Cell:
 
 
 def differences(
-    candidate: Mapping[str, Scored], baseline: Mapping[str, Scored], names: tuple[str, str], seed: int
-) -> dict[str, Difference]:
-    """Candidate minus baseline on every task that both have, p-values corrected for the number of tasks (Holm).
+    candidate: Mapping[str, Scored],
+    baseline: Mapping[str, Scored],
+    types: Mapping[str, str],
+    names: Names,
+    seed: int,
+) -> tuple[dict[str, Difference], MeanDifferences]:
+    """Candidate minus baseline on every task that both have, and of their means.
+
+    The p-values of tasks are corrected for the number of tasks (Holm); those of means are not.
 
     Args:
         candidate: scores by task.
         baseline: scores by task.
-        names: candidate's and baseline's, for the sentences.
+        types: mteb's task type by requested task.
+        names: candidate's and baseline's.
         seed: of the resampling.
     """
-    tested: dict[str, statistics.Difference] = {}
     shared = [task for task in candidate if task in baseline]
-    for task in shared:
-        if (found := _paired(candidate[task], baseline[task], seed)) is not None:
-            tested[task] = found
+    paired = {task: _paired(candidate[task], baseline[task], seed) for task in shared}
+    tested = {task: found for task, found in paired.items() if found is not None}
+    return _by_task(candidate, baseline, tested, names), _of_means(tested, types, names)
+
+
+def _by_task(
+    candidate: Mapping[str, Scored],
+    baseline: Mapping[str, Scored],
+    tested: Mapping[str, statistics.Difference],
+    names: Names,
+) -> dict[str, Difference]:
     adjusted = dict(zip(tested, statistics.holm([found.p_value for found in tested.values()]), strict=True))
     result = {}
-    for task in shared:
+    for task in (task for task in candidate if task in baseline):
         if task in tested:
             result[task] = _tested(task, tested[task], adjusted[task], names)
         else:
             result[task] = _untested(task, candidate[task].score - baseline[task].score, names)
     return result
+
+
+def _of_means(
+    tested: Mapping[str, statistics.Difference], types: Mapping[str, str], names: Names
+) -> MeanDifferences:
+    of_type = {kind: [task for task in types if types[task] == kind] for kind in sorted(set(types.values()))}
+    share = {task: 1 / (len(of_type) * len(of_type[kind])) for task, kind in types.items()}
+
+    def mean(title: str, tasks: Sequence[str], weights: Sequence[float] | None = None) -> Difference | None:
+        if not tasks or not set(tasks) <= tested.keys():
+            return None
+        found = statistics.mean_difference([tested[task] for task in tasks], weights)
+        return _tested(title, found, None, names)
+
+    by_type = {kind: mean(f"Mean over {kind}", tasks) for kind, tasks in of_type.items()}
+    return MeanDifferences(
+        mean_task=mean("Mean over tasks", list(types)),
+        mean_type=mean("Mean over task types", list(types), list(share.values())),
+        by_type={kind: found for kind, found in by_type.items() if found is not None},
+    )
 
 
 def means(scores: Mapping[str, float | None], types: Mapping[str, str]) -> Means:
@@ -102,8 +139,9 @@ def _paired(candidate: Scored, baseline: Scored, seed: int) -> statistics.Differ
     return found if math.isfinite(found.p_value) else None
 
 
-def _tested(task: str, found: statistics.Difference, adjusted: float, names: tuple[str, str]) -> Difference:
-    outcome = statistics.verdict(found, adjusted)
+def _tested(title: str, found: statistics.Difference, adjusted: float | None, names: Names) -> Difference:
+    p, p_is = (found.p_value, "p") if adjusted is None else (adjusted, "adjusted p")
+    outcome = statistics.verdict(found, p)
     return Difference(
         estimate=found.estimate,
         interval=Interval(low=found.low, high=found.high),
@@ -111,11 +149,11 @@ def _tested(task: str, found: statistics.Difference, adjusted: float, names: tup
         p_adjusted=adjusted,
         effect_size=found.effect_size,
         outcome=outcome,
-        sentence=statistics.sentence(task, *names, found, adjusted, outcome),
+        sentence=statistics.sentence(title, *names, found, p, outcome, p_is),
     )
 
 
-def _untested(task: str, estimate: float, names: tuple[str, str]) -> Difference:
+def _untested(task: str, estimate: float, names: Names) -> Difference:
     sentence = (
         f"{task}: {names[0]} differs from {names[1]} by {estimate:+.4f}; this main score has no per-sample scores to test "
         "the difference with."

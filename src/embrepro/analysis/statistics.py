@@ -186,11 +186,18 @@ def paired_difference(
     return Difference(estimate, low, high, p_value, size, effect, error, _units(ours), "sign flips")
 
 
-def mean_difference(differences: Sequence[Difference], *, level: float = 0.95) -> Difference:
+def mean_difference(
+    differences: Sequence[Difference], weights: Sequence[float] | None = None, *, level: float = 0.95
+) -> Difference:
     """Mean of differences over tasks that share no samples, with a normal interval and p-value.
 
     The tasks are taken as they are, not as a draw from all tasks: the interval holds the uncertainty of the
     samples only.
+
+    Args:
+        differences: one a task.
+        weights: of each task; they sum to 1. None weighs all alike.
+        level: coverage of the interval.
 
     Raises:
         StatisticsError: no differences.
@@ -199,8 +206,10 @@ def mean_difference(differences: Sequence[Difference], *, level: float = 0.95) -
         raise StatisticsError(
             "expected at least one difference to average, got none; name tasks both models have"
         )
-    estimate = math.fsum(d.estimate for d in differences) / len(differences)
-    error = math.sqrt(math.fsum(d.standard_error**2 for d in differences)) / len(differences)
+    weights = weights or [1 / len(differences)] * len(differences)
+    weighted = list(zip(weights, differences, strict=True))
+    estimate = math.fsum(weight * d.estimate for weight, d in weighted)
+    error = math.sqrt(math.fsum((weight * d.standard_error) ** 2 for weight, d in weighted))
     reach = float(ndtri((1 + level) / 2)) * error
     p_value = float(2 * ndtr(-abs(estimate) / error)) if error > 0 else float(estimate == 0)
     samples = sum(d.samples for d in differences)
@@ -244,20 +253,22 @@ def verdict(
 
 
 def sentence(
-    task: str, candidate: str, baseline: str, difference: Difference, p_adjusted: float, outcome: Outcome
+    task: str,
+    candidate: str,
+    baseline: str,
+    difference: Difference,
+    p: float,
+    outcome: Outcome,
+    p_is: str = "adjusted p",
 ) -> str:
-    """State the outcome in words, with the numbers it rests on."""
+    """State the outcome in words, with the numbers it rests on; `p_is` says what kind of p-value is given."""
     numbers = (
         f"{difference.estimate:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}] "
-        f"over {difference.samples:,} samples, {_p_text(p_adjusted)}"
+        f"over {difference.samples:,} samples, {p_is} {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
     )
     if outcome == "not distinguishable":
         return f"{task}: {candidate} and {baseline} are not distinguishable with this data ({numbers})."
     return f"{task}: {candidate} is {outcome} than {baseline} ({numbers})."
-
-
-def _p_text(p: float) -> str:
-    return "adjusted p < 0.001" if p < 0.001 else f"adjusted p = {p:.3f}"
 
 
 def _point(parts: Sequence[Stratum], statistic: str) -> float:

@@ -35,7 +35,7 @@ class Cell(_Document):
 
 
 class Difference(_Document):
-    """Candidate minus baseline on one task, paired by sample."""
+    """Candidate minus baseline on one task, paired by sample, or of a mean over tasks."""
 
     estimate: float
     interval: Interval | None = None
@@ -71,6 +71,17 @@ class Means(_Document):
     mean_task: float | None
     mean_type: float | None
     by_type: dict[str, float | None]
+
+
+class MeanDifferences(_Document):
+    """Candidate minus baseline of the means over whole sets of tasks, each tested by itself.
+
+    Null where a task is missing or its score has no per-sample scores to test with.
+    """
+
+    mean_task: Difference | None = None
+    mean_type: Difference | None = None
+    by_type: dict[str, Difference] = Field(default_factory=dict)
 
 
 class ModelCard(_Document):
@@ -153,6 +164,7 @@ class Summary(_Document):
     models: dict[str, ModelCard]
     tasks: list[TaskRow]
     means: dict[str, Means]
+    mean_differences: MeanDifferences = MeanDifferences()
     histograms: list[Histogram] = Field(default_factory=list)
     legacy: list[Legacy] = Field(default_factory=list)
     claims: list[Claim] = Field(default_factory=list)

@@ -7,7 +7,16 @@ from dataclasses import dataclass, field
 from embrepro.analysis.speed import SpeedReport
 from embrepro.analysis.summary import Summary
 from embrepro.reporting import charts, machine_tables, speed_charts, tables
-from embrepro.reporting.cells import Table, Tone, missing_tasks, model_keys, quantity, score, signed
+from embrepro.reporting.cells import (
+    Table,
+    Tone,
+    missing_tasks,
+    model_keys,
+    quantity,
+    score,
+    signed,
+    signed_interval,
+)
 from embrepro.reporting.drawing import Figure
 from embrepro.reporting.origins import Origin, Origins
 from embrepro.reporting.provenance import Provenance
@@ -150,7 +159,11 @@ def _mean_sentence(summary: Summary) -> str:
         lost = len(summary.tasks) - _scored(summary)
         return f"No mean is given, because {lost} of {len(summary.tasks)} requested tasks are missing."
     means = f"{score(after)} against {score(before)}"
-    return f"Its mean over tasks is {means}, a difference of {signed(after - before)}."
+    tested = summary.mean_differences.mean_task
+    if tested is None:
+        return f"Its mean over tasks is {means}, a difference of {signed(after - before)}."
+    said = f"{signed(tested.estimate)} {signed_interval(tested.interval)}: {tested.outcome}"
+    return f"Its mean over tasks is {means}, a difference of {said}."
 
 
 def _mean(summary: Summary, model: str) -> float | None:

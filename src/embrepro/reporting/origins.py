@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from embrepro.analysis.speed import SpeedReport
 from embrepro.analysis.summary import Difference, Legacy, ModelCard, Summary, TaskRow
-from embrepro.reporting.cells import DASH, names, score
+from embrepro.reporting.cells import DASH, names, score, signed
 from embrepro.reporting.provenance import Provenance
 
 
@@ -68,6 +68,25 @@ class Origins:
             Fact("file", f"reports/metrics.json, models.{model}.{kind}", code=True),
         ]
         return self._add((kind, model), f"{_MEANS[kind]}, {model}", number, facts)
+
+    def of_mean_difference(self, kind: str, difference: Difference) -> str:
+        """The origin of the difference of the two models' means, over tasks, over types, or over those of one type."""
+        before, after = self._summary.baseline, self._summary.candidate
+        tasks = [task for task in self._summary.tasks if kind in (*_MEANS, task.type)]
+        of_tasks = "; ".join(f"{t.name} {signed(t.difference.estimate)}" for t in tasks if t.difference)
+        facts = [
+            Fact("in words", difference.sentence),
+            Fact(
+                "computed as",
+                "weighted mean of the tasks' paired differences, their standard errors combined as those of independent"
+                " samples; the interval holds the uncertainty of the samples, not that of the choice of tasks",
+            ),
+            Fact("from", of_tasks),
+            *([] if difference.p_value is None else [Fact("p-value", f"{difference.p_value:.4g}")]),
+            *self._command_facts("aggregate"),
+        ]
+        title = f"{_MEANS.get(kind, f'Mean over {kind}')}, {after} minus {before}"
+        return self._add(("mean difference", kind), title, f"difference = {difference.estimate!r}", facts)
 
     def of_type(self, name: str, model: str, value: float) -> str:
         """The origin of the mean over the tasks of one type."""

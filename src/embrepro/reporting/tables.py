@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from embrepro.analysis.summary import Cell, Legacy, Means, Summary, TaskRow
+from embrepro.analysis.summary import Cell, Difference, Legacy, Means, Summary, TaskRow
 from embrepro.reporting.cells import (
     DASH,
     OUTCOME_TONES,
@@ -84,9 +84,12 @@ def _reason(cell: Cell | None) -> str:
 
 
 def _difference_cells(task: TaskRow, origins: Origins) -> list[Value]:
-    difference = task.difference
-    if difference is None:
+    if task.difference is None:
         return [Value(DASH), Value(DASH)]
+    return _tested_cells(task.difference, origins.of_difference(task, task.difference))
+
+
+def _tested_cells(difference: Difference, origin: str) -> list[Value]:
     tone = OUTCOME_TONES[difference.outcome]
     p = difference.p_adjusted if difference.p_adjusted is not None else difference.p_value
     effect = (
@@ -98,7 +101,7 @@ def _difference_cells(task: TaskRow, origins: Origins) -> list[Value]:
         note=signed_interval(difference.interval),
         sort=difference.estimate,
         tone=tone,
-        origin=origins.of_difference(task, difference),
+        origin=origin,
     )
     return [estimate, Value(difference.outcome, note=note, tone=tone)]
 
@@ -112,7 +115,15 @@ def _mean_row(summary: Summary, kind: str, title: str, origins: Origins) -> list
     before, after = values[summary.baseline], values[summary.candidate]
     if before is None or after is None:
         return [*row, Value("not computed", tone="missing"), Value("")]
-    return [*row, Value(signed(after - before), sort=after - before), Value("")]
+    return [*row, *_mean_difference_cells(getattr(summary.mean_differences, kind), kind, after - before, origins)]
+
+
+def _mean_difference_cells(
+    tested: Difference | None, kind: str, difference: float, origins: Origins
+) -> list[Value]:
+    if tested is None:
+        return [Value(signed(difference), sort=difference), Value("not tested", tone="missing")]
+    return _tested_cells(tested, origins.of_mean_difference(kind, tested))
 
 
 def _mean(means: Means | None, kind: str) -> float | None:
@@ -159,7 +170,8 @@ def types(summary: Summary, origins: Origins) -> Table:
         *role_columns(summary),
     ]
     if compares(summary):
-        columns.append(Column("Difference", numeric=True))
+        columns.append(Column("Difference", note="95 % interval", numeric=True))
+        columns.append(Column("Verdict", aside=True))
     found = sorted({task.type for task in summary.tasks})
     rows = [_type_row(summary, name, origins) for name in found]
     return Table("types", "Mean main score \u00d7 100 by task type", columns, rows, restack=True)
@@ -187,8 +199,8 @@ def _type_row(summary: Summary, name: str, origins: Origins) -> list[Value]:
         return row
     before, after = values[summary.baseline], values[summary.candidate]
     if before is None or after is None:
-        return [*row, Value(DASH)]
-    return [*row, Value(signed(after - before), sort=after - before)]
+        return [*row, Value(DASH), Value(DASH)]
+    return [*row, *_mean_difference_cells(summary.mean_differences.by_type.get(name), name, after - before, origins)]
 
 
 def legacy(summary: Summary, origins: Origins) -> Table:

@@ -12,7 +12,17 @@ import polars as pl
 from embrepro import console
 from embrepro.analysis import comparison
 from embrepro.analysis.comparison import Scored
-from embrepro.analysis.summary import Cell, Histogram, Legacy, ModelCard, Suite, Summary, TaskRow
+from embrepro.analysis.summary import (
+    Cell,
+    Difference,
+    Histogram,
+    Legacy,
+    MeanDifferences,
+    ModelCard,
+    Suite,
+    Summary,
+    TaskRow,
+)
 from embrepro.config import Config
 from embrepro.files import keep_only, write_json, write_text
 from embrepro.layout import Layout
@@ -25,6 +35,8 @@ from embrepro.tasks import frozen, registry, samples, suite
 from embrepro.tasks.registry import Request
 
 if TYPE_CHECKING:
+    from mteb.abstasks.task_metadata import TaskMetadata
+
     from embrepro.tasks.frozen import Manifest
 
 STAGE = "aggregate"
@@ -36,8 +48,9 @@ def run(config: Config, layout: Layout) -> Summary:
     requested = registry.resolve(config.tasks)
     records = {key: Record.read(layout.evaluate_record(key)) for key in config.models}
     scored = {key: _scored(config, layout, key, records[key], requested) for key in config.models}
-    rows = _rows(config, layout, requested, records, scored)
-    types = {row.name: row.type for row in rows}
+    types = {request.name: _task_type(request) for request in requested}
+    differences, mean_differences = _differences(config, scored, types)
+    rows = _rows(config, layout, requested, records, scored, differences)
     means = {
         key: comparison.means({row.name: row.cells[key].score for row in rows}, types)
         for key in config.models
@@ -48,6 +61,7 @@ def run(config: Config, layout: Layout) -> Summary:
         models={key: _card(config, layout, key, records[key]) for key in config.models},
         tasks=rows,
         means=means,
+        mean_differences=mean_differences,
         histograms=_histograms(rows, scored),
         legacy=_legacy(rows, records),
         suite=_suite(requested),
@@ -74,19 +88,31 @@ def _scored(
     return found
 
 
+def _differences(
+    config: Config, scored: dict[str, dict[str, Scored]], types: dict[str, str]
+) -> tuple[dict[str, Difference], MeanDifferences]:
+    names = (config.candidate, config.baseline)
+    if config.candidate == config.baseline:
+        return {}, MeanDifferences()
+    return comparison.differences(*(scored[name] for name in names), types, names, config.seed)
+
+
+def _task_type(request: Request) -> str:
+    return str(_metadata(request).type)
+
+
+def _metadata(request: Request) -> TaskMetadata:
+    return registry.find(request.name).metadata if request.parts else registry.create(request).metadata
+
+
 def _rows(
     config: Config,
     layout: Layout,
     requested: list[Request],
     records: dict[str, Record],
     scored: dict[str, dict[str, Scored]],
+    differences: dict[str, Difference],
 ) -> list[TaskRow]:
-    names = (config.candidate, config.baseline)
-    differences = {}
-    if config.candidate != config.baseline:
-        differences = comparison.differences(
-            scored[config.candidate], scored[config.baseline], names, config.seed
-        )
     rows = []
     with console.work(STAGE, "intervals", len(requested), "tasks") as work:
         for request in requested:
@@ -103,10 +129,10 @@ def _cell(outcome: Outcome, scored: Scored | None, seed: int) -> Cell:
     return comparison.cell(scored, seed) if scored else Cell(status=outcome.status)
 
 
-def _row(request: Request, layout: Layout, cells: dict[str, Cell], difference: Any) -> TaskRow:  # noqa: ANN401
+def _row(request: Request, layout: Layout, cells: dict[str, Cell], difference: Difference | None) -> TaskRow:
     manifests = [_manifest(layout.tasks / leaf.name) for leaf in request.leaves()]
     whole = [manifest for manifest in manifests if manifest]
-    metadata = registry.find(request.name).metadata if request.parts else registry.create(request).metadata
+    metadata = _metadata(request)
     single = whole[0] if len(manifests) == 1 and whole else None
     return TaskRow(
         name=request.name,
