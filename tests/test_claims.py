@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from embrepro.analysis import expected
 from embrepro.analysis.claims import Claim, Verdict, judge, load
 from embrepro.analysis.facts import Facts, collect
 from embrepro.analysis.summary import Cell, Legacy, ModelCard, TaskRow
@@ -130,6 +131,16 @@ class TestVerdicts:
         assert "The published value agrees with the claim" in found.explanation
         contradicted = verdict(SCORE, {"value": 70, "tolerance": 1}, unit="%", published=published)
         assert "The published value contradicts the claim" in contradicted.explanation
+
+    def test_scores_of_conf_expected_are_the_published_ones(self) -> None:
+        published = expected.published(CLAIMS.parent / "expected")
+        found = verdict(SCORE, {"value": 64.51, "tolerance": 0.05}, Facts(published=published), unit="%")
+        assert found.published == "64.51 % (published scores)"
+
+    def test_how_many_tasks_were_scored_is_not_what_others_published(self) -> None:
+        metric = {"kind": "scored_tasks", "models": ["minilm"], "tasks": ["SciFact"]}
+        found = verdict(metric, {"value": 0, "tolerance": 0}, Facts(published={"minilm": {"SciFact": 0.6}}), unit="tasks")
+        assert found.published == ""
 
     def test_published_scores_of_the_run_stand_in_where_the_claim_brings_none(self) -> None:
         facts = Facts(published={"minilm": {"SciFact": 0.64508, "SICK-R": 0.7758}})

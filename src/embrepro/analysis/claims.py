@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from embrepro import documents
 from embrepro.analysis import summary
 from embrepro.analysis.facts import Facts
-from embrepro.analysis.metrics import Arithmetic, Measured, Metric, is_fraction
+from embrepro.analysis.metrics import Arithmetic, Measured, Metric, ScoredTasks, is_fraction
 from embrepro.documents import Strict
 
 Outcome = Literal["reproduced", "refuted", "not measured", "not defined"]
@@ -177,8 +177,8 @@ def _in_unit(claim: Claim, found: Measured) -> Measured:
 
 
 def _published(claim: Claim, facts: Facts) -> Published | None:
-    """The claim's own published value, else the same metric over the published scores."""
-    if claim.published is not None or isinstance(claim.metric, Arithmetic):
+    """The claim's own published value, else the same metric over the published scores of `conf/expected`."""
+    if claim.published is not None or isinstance(claim.metric, (Arithmetic, ScoredTasks)):
         return claim.published
     found = _in_unit(claim, claim.metric.resolve(facts.as_published()))
     return None if found.value is None else Published(value=found.value, source="published scores")

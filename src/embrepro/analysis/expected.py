@@ -176,6 +176,16 @@ def load(paths: Sequence[Path], folder: Path = Path("conf/expected")) -> list[Ex
     return files
 
 
+def published(folder: Path = Path("conf/expected")) -> dict[str, dict[str, float]]:
+    """Published main scores by key in `conf/model`, which is the file's name, and task; none where there is no file."""
+    files = sorted(folder.glob("*.yaml"))
+    loaded = load(files) if files else []
+    return {
+        path.stem: {task: expected.score for task, expected in file.scores.items()}
+        for path, file in zip(files, loaded, strict=True)
+    }
+
+
 def last_run(layout: Layout) -> Measured:
     """What the last run measured, from `reports/`.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from embrepro.analysis import claims, evidence, facts, recommendation
+from embrepro.analysis import claims, evidence, expected, facts, recommendation
 from embrepro.analysis.claims import Verdict
 from embrepro.analysis.speed import SpeedReport
 from embrepro.analysis.summary import Summary
@@ -37,11 +37,16 @@ def judged(
 
 
 def verdicts(summary: Summary, speed: SpeedReport | None, claim_files: Sequence[Path]) -> list[Verdict]:
-    """Every claim of the files held against the run."""
+    """Every claim of the files held against the run, and against the published scores of `conf/expected`."""
     asked = [claim for path in claim_files for claim in claims.load(path).claims]
     sizes = {claim.metric.benchmark for claim in asked if claim.metric.kind == "benchmark_size"}
     known = facts.collect(
-        summary.tasks, summary.models, legacy=summary.legacy, speed=speed, benchmarks=_sizes(sizes)
+        summary.tasks,
+        summary.models,
+        legacy=summary.legacy,
+        speed=speed,
+        published=expected.published(),
+        benchmarks=_sizes(sizes),
     )
     return claims.judge(asked, known)
 
