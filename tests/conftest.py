@@ -6,9 +6,13 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
@@ -22,19 +26,65 @@ REPOSITORY = Path(__file__).parents[1]
 WORDS = ["the", "a", "of", "and", "to", "in", "is", "it", "that", "for", "on", "with", "as", "this", "not", "one", "two"]
 
 
-def build_static_model(folder: Path, *, dtype: str = "float16", dimensions: int = 32, seed: int = 7) -> Path:
-    """A Model2Vec model over byte-level tokens with random vectors: small, and different for every text."""
-    from model2vec import StaticModel
+def build_tokenizer(*special: str) -> Tokenizer:
+    """Words, letters and the special tokens given."""
     from tokenizers import Tokenizer, pre_tokenizers
     from tokenizers.models import WordPiece
 
     letters = [chr(code) for code in range(33, 127)]
-    vocabulary = ["[UNK]", *WORDS, *letters, *(f"##{letter}" for letter in letters)]
-    vocabulary = {token: index for index, token in enumerate(dict.fromkeys(vocabulary))}
+    tokens = dict.fromkeys(["[UNK]", *special, *WORDS, *letters, *(f"##{letter}" for letter in letters)])
+    vocabulary = {token: index for index, token in enumerate(tokens)}
     tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=1000))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return tokenizer
+
+
+def build_static_model(folder: Path, *, dtype: str = "float16", dimensions: int = 32, seed: int = 7) -> Path:
+    """A Model2Vec model over byte-level tokens with random vectors: small, and different for every text."""
+    from model2vec import StaticModel
+
+    tokenizer = build_tokenizer()
+    vocabulary = tokenizer.get_vocab()
     vectors = np.random.default_rng(seed).standard_normal((len(vocabulary), dimensions)).astype(dtype)
     StaticModel(vectors, tokenizer, normalize=True).save_pretrained(str(folder))
+    return folder
+
+
+def _tiny_bert(folder: Path, kind: str, **settings: object) -> Path:
+    """A transformer of one narrow layer with random weights, as transformers saves it."""
+    import torch
+    import transformers
+
+    special = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+    words = build_tokenizer(*special.values())
+    tokenizer = transformers.BertTokenizerFast(vocab=words.get_vocab(), do_lower_case=True, **special)
+    torch.manual_seed(3)
+    config = transformers.BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=64,
+        initializer_range=0.4,
+        **settings,
+    )
+    model = getattr(transformers, kind)(config).eval()
+    if kind == "BertForMaskedLM":
+        torch.nn.init.constant_(model.cls.predictions.bias, -3.0)  # so that most weights are zero
+    model.save_pretrained(folder)
+    tokenizer.model_max_length = 64
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def build_sparse_model(folder: Path) -> Path:
+    """A SPLADE model of one narrow layer with random weights, in sentence-transformers' layout."""
+    from sentence_transformers import SparseEncoder
+    from sentence_transformers.sparse_encoder.modules import MLMTransformer, SpladePooling
+
+    transformer = MLMTransformer(str(_tiny_bert(folder.with_name("mlm"), "BertForMaskedLM")))
+    SparseEncoder(modules=[transformer, SpladePooling()], device="cpu").save_pretrained(str(folder))
     return folder
 
 
@@ -58,3 +108,9 @@ def copy_repository(target: Path) -> None:
 def static_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A half-precision static model."""
     return build_static_model(tmp_path_factory.mktemp("model") / "static")
+
+
+@pytest.fixture(scope="session")
+def sparse_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sparse model."""
+    return build_sparse_model(tmp_path_factory.mktemp("model") / "sparse")

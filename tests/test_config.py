@@ -65,10 +65,10 @@ def test_every_file_of_every_group_composes_and_validates(choice: str) -> None:
 
 
 def test_the_groups_the_kit_promises_are_there() -> None:
-    assert {"minilm", "static_minilm", "qwen25", "qwen25_distilled"} <= set(MODELS)
+    assert {"minilm", "static_minilm", "qwen25", "qwen25_distilled", "splade_v3"} <= set(MODELS)
     assert {file.stem for file in (CONF / "baseline").glob("*.yaml")} == set(MODELS)
     assert {file.stem for file in (CONF / "tasks").glob("*.yaml")} >= {
-        "custom", "quick", "english", "families", "mteb_en_v1", "mteb_en_v2",
+        "custom", "quick", "english", "families", "mteb_en_v1", "mteb_en_v2", "nanobeir",
     }
 
 

@@ -15,8 +15,7 @@ from mteb import mocks
 from embrepro import models
 from embrepro.analysis import statistics
 from embrepro.config import Device, Model
-from embrepro.embeddings import store
-from embrepro.embeddings.replay import ReplayEncoder
+from embrepro.embeddings import replay, store
 from embrepro.files import sha256
 from embrepro.sources import models as model_sources
 from embrepro.stages import encode, evaluate
@@ -70,10 +69,18 @@ def minilm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, models.Facts]
     return _wrapped(model, model_sources.read(folder)[1])
 
 
+@pytest.fixture(scope="module")
+def sparse(sparse_folder: Path) -> tuple[Any, models.Facts]:
+    """mteb's wrapper around a sparse model."""
+    return _wrapped(
+        Model(org="test", name="sparse", family="sparse", folder=str(sparse_folder)), sparse_folder
+    )
+
+
 def _wrapped(model: Model, folder: Path) -> tuple[Any, models.Facts]:
     loaded = models.load(folder, model, DEVICE)
     known = models.facts(loaded)
-    return encode.wrap(loaded, model, "1", known), known
+    return models.wrap(loaded, model, "1", known), known
 
 
 def _request(name: str) -> Request:
@@ -94,14 +101,14 @@ def _by_the_kit(name: str, encoder: Any, known: models.Facts, folder: Path) -> t
         )
     store.write(folder / "embeddings.safetensors", embeddings, "key")
     stored = store.read(folder / "embeddings.safetensors", len(listed.texts)).embeddings
-    replay = ReplayEncoder(listed, stored, encoder.mteb_model_meta, known.similarity)
+    replayed = replay.encoder(listed, stored, encoder.mteb_model_meta, known.similarity)
     task = frozen.thaw(request, folder)
     requests.quicken(task)
     with samples.tap(task) as collected:
         result = mteb.evaluate(
-            replay, task, cache=None, co2_tracker=False, show_progress_bar=False
+            replayed, task, cache=None, co2_tracker=False, show_progress_bar=False
         ).task_results[0]
-    replay.expect_finished()
+    replayed.expect_finished()
     evaluate.expect_complete(result, request)
     return result, collected
 
@@ -153,6 +160,18 @@ def test_static_model_scores_to_the_last_bit(
         assert recomputed == pytest.approx(
             ours.main_score, abs=1e-5
         )  # mteb rounds retrieval metrics to five digits
+
+
+@pytest.mark.parametrize("name", sorted(TEXT_MOCKS))
+def test_sparse_model_scores_within_a_millionth(
+    name: str, sparse: tuple[Any, models.Facts], tmp_path: Path
+) -> None:
+    encoder, known = sparse
+    ours, _ = _by_the_kit(name, encoder, known, tmp_path)
+    assert store.active_dimensions(tmp_path / "embeddings.safetensors") is not None
+    theirs = _by_mteb(name, encoder)
+    assert ours.main_score == pytest.approx(theirs.main_score, abs=1e-6)
+    assert _numbers(_scores(ours)) == pytest.approx(_numbers(_scores(theirs)), abs=1e-5, nan_ok=True)
 
 
 @pytest.mark.slow

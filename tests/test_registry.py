@@ -228,3 +228,11 @@ def test_no_request_has_an_empty_filter() -> None:
 def test_nothing_asked_for_is_refused() -> None:
     with pytest.raises(ValueError, match="give either names"):
         Tasks(names=[])
+
+
+def test_nanobeir_is_thirteen_retrieval_tasks() -> None:
+    """Source: the benchmark as mteb 2.26.24 defines it, one task for each of BEIR's thirteen public sets."""
+    found = registry.resolve(Tasks(benchmark="NanoBEIR"))
+    assert len(found) == 13
+    assert {registry.create(request).metadata.type for request in found} == {"Retrieval"}
+    assert {registry.create(request).metadata.main_score for request in found} == {"ndcg_at_10"}

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
 from datasets import Dataset
+from mteb.mocks import MOCK_TASK_TEST_GRID
 from mteb.types import PromptType
+from scipy.sparse import csr_array
 
 from embrepro import models
 from embrepro.config import Model
-from embrepro.embeddings.replay import ReplayEncoder
+from embrepro.embeddings import replay as replays
 from embrepro.errors import ReplayError
 from embrepro.tasks.requests import EncodeRequest, Recorder, RequestList
 
@@ -30,14 +33,14 @@ def listed() -> RequestList:
     return RequestList(requests, table)
 
 
-def encoder(similarity: str = "cosine") -> ReplayEncoder:
+def encoder(similarity: str = "cosine") -> Any:
     known = models.Facts(8, 32, None, "float16", False, similarity)
     meta = models.meta(Model(org="test", name="model", family="static", folder="x"), "1", known)
-    return ReplayEncoder(listed(), ROWS, meta, similarity)
+    return replays.encoder(listed(), ROWS, meta, similarity)
 
 
 def ask(
-    replay: ReplayEncoder,
+    replay: Any,
     texts: list[str],
     *,
     split: str = "test",
@@ -129,3 +132,21 @@ def test_texts_are_listed_once_for_each_prompt() -> None:
     assert found.texts.rows() == [("query", "a"), ("query", "b"), ("document", "a")]
     assert [request.rows.tolist() for request in found.requests] == [[0, 1, 0], [2]]
     assert found.asked == 4
+
+
+@pytest.mark.parametrize(("task", "served"), [("Retrieval", "sparse"), ("Reranking", "dense"), ("STS", "dense")])
+def test_sparse_rows_are_served_as_mteb_takes_them_from_a_sparse_model(task: str, served: str) -> None:
+    """mteb hands sparse tensors to its search alone; every other evaluator gets arrays."""
+    rows = csr_array(np.maximum(ROWS.astype(np.float32), 0))
+    known = models.Facts(8, 32, None, "float32", False, "dot")
+    meta = models.meta(Model(org="test", name="model", family="sparse", folder="x"), "1", known)
+    replay = replays.encoder(listed(), rows, meta, "dot")
+    inputs = SimpleNamespace(dataset=Dataset.from_dict({"text": ["two", "one", "two"]}))
+    metadata = next(t.metadata for t in MOCK_TASK_TEST_GRID if t.metadata.type == task and t.metadata.modalities == ["text"])
+    found = replay.encode(
+        inputs, task_metadata=metadata, hf_split="test", hf_subset="default", prompt_type=PromptType.query
+    )
+    assert getattr(found, "is_sparse", False) == (served == "sparse")
+    dense = found.to_dense().numpy() if served == "sparse" else found
+    assert np.array_equal(dense, rows.toarray()[[1, 0, 1]])
+    assert meta.model_type == ["sparse"]

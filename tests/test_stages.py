@@ -25,8 +25,8 @@ from embrepro import config
 from embrepro.config import Config
 from embrepro.errors import ConfigError, KitError, SourceError
 from embrepro.layout import Layout
-from embrepro.stages import aggregate, download, encode, evaluate, report
-from embrepro.tasks import frozen, registry, requests, samples
+from embrepro.stages import aggregate, benchmark, download, encode, evaluate, report
+from embrepro.tasks import frozen, registry, requests, samples, suite
 from tiny_mirror import CLASSIFICATION, RETRIEVAL, STS, TASKS
 
 MODELS = ("big", "small")
@@ -123,7 +123,7 @@ def test_the_scores_are_those_of_mteb_on_the_same_data(done: Layout, sources: Pa
     chosen = configuration(sources)
     model = chosen.models["big"]
     loaded = models.load(sources / "big", model, chosen.device)
-    encoder = encode.wrap(loaded, model, "1", models.facts(loaded))
+    encoder = models.wrap(loaded, model, "1", models.facts(loaded))
     metrics = json.loads(metrics_bytes(done))
     for request in registry.resolve(chosen.tasks):
         task = frozen.thaw(request, done.tasks / request.name)
@@ -440,6 +440,28 @@ def finished(stage: str, layout: Layout) -> dict[Path, int]:
     names = {name for outcome in record["tasks"].values() for name in outcome["files"]}
     results = layout.root / "results" / "test__big"
     return {path: path.stat().st_mtime_ns for path in results.rglob("*") if path.name in names}
+
+
+@pytest.mark.slow
+def test_a_sparse_model_goes_through_all_stages(sources: Path, sparse_folder: Path, tmp_path: Path) -> None:
+    changed = values(
+        sources,
+        models__small={"org": "test", "name": "small", "family": "sparse", "folder": str(sparse_folder)},
+        benchmark={"repeats": 6, "batch_sizes": [4], "seconds": 0.01, "longest_batch": 5, "queries": 2},
+    )
+    changed["tasks"]["names"] += list(suite.CATEGORIES)
+    chosen, layout = config.check(changed, "test"), Layout(tmp_path)
+    scores = run(chosen, layout)["models"]["small"]["scores"]
+    assert all(score is not None for score in scores.values())
+    speed = benchmark.run(chosen, layout, "small").models["small"]
+    summary, _ = report.read(layout)
+    card = summary.models["small"]
+    assert (card.family, card.similarity, card.dimensions) == ("sparse", "dot", speed.dimensions)
+    assert set(card.active_dimensions) == {"", "query", "document"}
+    assert all(0 < active < 0.5 * speed.dimensions for active in card.active_dimensions.values())
+    assert {row.category for row in summary.legacy if row.model == "small"} > {"topic clustering"}
+    report.run(chosen, layout)
+    assert "Dimensions that are not zero" in (layout.reports / "report.md").read_text()
 
 
 @pytest.mark.slow

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save_file
+from scipy.sparse import csr_array
 
 from embrepro.embeddings import store
 from embrepro.errors import TaskError
@@ -109,3 +111,54 @@ def test_a_write_that_fails_leaves_the_earlier_file(path: Path) -> None:
         store.write(path, np.zeros((5, 3), np.float32), "key")
     assert path.read_bytes() == before
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+SPARSE = csr_array(np.array([[0, 1.5, 0, 2], [0, 0, 0, 0], [3, 0, 0, 0], [0, 1.5, 0, 2], [1, 1, 1, 1]], np.float32))
+
+
+def test_sparse_embeddings_are_read_back_as_they_were_written(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    store.write(path, SPARSE, "key")
+    stored = store.read(path, 5).embeddings
+    assert (stored.dtype, stored.shape) == (np.float32, (5, 4))
+    assert np.array_equal(stored.toarray(), SPARSE.toarray())
+    assert store.active_dimensions(path).tolist() == [2, 0, 1, 2, 4]
+    assert store.is_whole(path, "key", 5)
+    assert not store.is_whole(path, "key", 4)
+    with pytest.raises(TaskError, match="holds 5 embeddings for 6 texts"):
+        store.read(path, 6)
+
+
+def test_dense_embeddings_have_no_active_dimensions(path: Path) -> None:
+    assert store.active_dimensions(path) is None
+
+
+def test_a_sparse_file_cut_short_is_not_whole_and_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    store.write(path, SPARSE, "key")
+    for length in (0, 20, 200, -1):
+        path.write_bytes(path.read_bytes()[:length])
+        assert not store.is_whole(path, "key", 5)
+        with pytest.raises(TaskError, match="missing or damaged"):
+            store.read(path, 5)
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "said"),
+    [
+        (SPARSE * np.float32("nan"), "4 of 5 embeddings hold NaN"),
+        (csr_array((5, 4), dtype=np.float32), "all embeddings are zero"),
+        (csr_array(np.tile(np.float32([0, 1, 0, 2]), (5, 1))), "every text to the same embedding"),
+    ],
+)
+def test_sparse_embeddings_that_would_fake_a_score_are_refused(spoilt: csr_array, said: str, tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match=said):
+        store.write(tmp_path / "x.safetensors", spoilt, "key")
+
+
+@pytest.mark.parametrize("kept", ["sparse", "dense"])
+def test_what_a_sparse_model_returns_is_kept_sparse(kept: str) -> None:
+    tensor = torch.tensor(SPARSE.toarray())
+    found = store.rows(tensor.to_sparse() if kept == "sparse" else tensor, sparse=True)
+    assert np.array_equal(found.toarray(), SPARSE.toarray())
+    assert found.nnz == 9

@@ -24,11 +24,11 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from embrepro.errors import TaskError
 from embrepro.tasks.suite import CATEGORIES, TASKS, VERSION, content_hash, legacy_scores, read_items
 from embrepro.tasks.suite.items import (
-    RerankingItem,
+    RetrievalItem,
     clustering_items,
     file_name,
     file_revision,
-    reranking_items,
+    retrieval_items,
 )
 
 CLUSTERING = "EmbreproTopicClustering"
@@ -44,7 +44,7 @@ def texts_of(task: str) -> list[str]:
     """Return every text of a task, queries first."""
     if task == CLUSTERING:
         return [item.text for item in clustering_items()]
-    items = reranking_items(task)
+    items = retrieval_items(task)
     candidates = [text for item in items for text in (item.positive, *item.negatives)]
     return [item.query for item in items] + candidates
 
@@ -78,7 +78,7 @@ def test_no_text_occurs_twice_so_no_positive_is_another_items_negative(task: str
 
 @pytest.mark.parametrize("task", RETRIEVAL)
 def test_no_positive_contains_its_query(task: str) -> None:
-    assert [item.id for item in reranking_items(task) if fold(item.query) in fold(item.positive)] == []
+    assert [item.id for item in retrieval_items(task) if fold(item.query) in fold(item.positive)] == []
 
 
 @pytest.mark.parametrize("task", CATEGORIES)
@@ -97,7 +97,7 @@ def test_lengths_are_varied(task: str) -> None:
 
 @pytest.mark.parametrize("task", RETRIEVAL)
 def test_length_does_not_give_the_positive_away(task: str) -> None:
-    items = reranking_items(task)
+    items = retrieval_items(task)
     longest = mean(len(item.positive) > max(map(len, item.negatives)) for item in items)
     shortest = mean(len(item.positive) < min(map(len, item.negatives)) for item in items)
     assert max(longest, shortest) < 0.4, f"positive longest in {longest:.0%}, shortest in {shortest:.0%}"
@@ -105,7 +105,7 @@ def test_length_does_not_give_the_positive_away(task: str) -> None:
 
 @pytest.mark.parametrize("task", ["EmbreproSemanticSimilarity", "EmbreproInstructionAwareness"])
 def test_shared_words_mislead_on_average(task: str) -> None:
-    items = reranking_items(task)
+    items = retrieval_items(task)
     positive = mean(jaccard(item.query, item.positive) for item in items)
     negative = mean(jaccard(item.query, text) for item in items for text in item.negatives)
     assert positive < negative
@@ -114,9 +114,9 @@ def test_shared_words_mislead_on_average(task: str) -> None:
 @pytest.mark.parametrize("task", RETRIEVAL)
 def test_hard_negatives_share_words_with_the_positive_or_the_query(task: str) -> None:
     """A random candidate of another item shares fewer words: the negatives are near misses."""
-    items = reranking_items(task)
+    items = retrieval_items(task)
 
-    def nearness(item: RerankingItem, text: str) -> float:
+    def nearness(item: RetrievalItem, text: str) -> float:
         return max(jaccard(text, item.query), jaccard(text, item.positive))
 
     own = mean(nearness(item, text) for item in items for text in item.negatives)
@@ -142,14 +142,14 @@ def test_multilingual_alignment_has_five_languages_and_names_them() -> None:
 
 
 def test_code_understanding_has_three_programming_languages() -> None:
-    counts = Counter(item.programming_language for item in reranking_items("EmbreproCodeUnderstanding"))
+    counts = Counter(item.programming_language for item in retrieval_items("EmbreproCodeUnderstanding"))
     assert None not in counts
     assert sum(count >= 40 for count in counts.values()) >= 3
 
 
 @pytest.mark.parametrize("task", [name for name in RETRIEVAL if "Code" not in name])
 def test_only_code_names_a_programming_language(task: str) -> None:
-    assert {item.programming_language for item in reranking_items(task)} == {None}
+    assert {item.programming_language for item in retrieval_items(task)} == {None}
 
 
 def test_topics_are_balanced() -> None:
@@ -254,7 +254,7 @@ def test_metadata_pins_the_data_and_states_the_score(task: str) -> None:
 @pytest.mark.parametrize("task", RETRIEVAL)
 def test_every_query_searches_all_texts_of_its_category(task: str) -> None:
     split = loaded(task)
-    items = reranking_items(task)
+    items = retrieval_items(task)
     text = dict(zip(split["corpus"]["id"], split["corpus"]["text"], strict=True))
     assert split["top_ranked"] is None
     assert list(split["queries"]["id"]) == [item.id for item in items]
@@ -282,7 +282,7 @@ def test_the_positives_are_spread_evenly_over_the_order_of_ties(task: str) -> No
 
 @pytest.mark.parametrize("task", RETRIEVAL)
 def test_a_corpus_that_mteb_would_cut_off_is_refused(task: str) -> None:
-    documents = 4 * len(reranking_items(task))
+    documents = 4 * len(retrieval_items(task))
     cut = type("Cut", (TASKS[task],), {"k_values": (1, 10, documents - 1)})
     with pytest.raises(TaskError, match=rf"{task}: expected at most {documents - 1} .* got {documents}"):
         cut().load_data()
@@ -404,7 +404,7 @@ def test_a_constant_model_scores_chance(constant_model: SentenceTransformer) -> 
             assert scores["main_score"] == pytest.approx(0, abs=0.05)
             continue
         # A positive is at each of the ranks of n documents with probability 1/n: the mean of the discounts.
-        chance = sum(1 / np.log2(rank + 1) for rank in range(1, 11)) / (4 * len(reranking_items(name)))
+        chance = sum(1 / np.log2(rank + 1) for rank in range(1, 11)) / (4 * len(retrieval_items(name)))
         assert 0.004 < chance < 0.006
         assert scores["main_score"] == pytest.approx(chance, rel=0.2), name
         assert scores["hard_negative_accuracy"] == pytest.approx(0.25), name
@@ -439,7 +439,7 @@ def test_evaluating_twice_gives_the_same_scores(static: SentenceTransformer, tas
 def test_the_scores_are_those_of_the_similarities_themselves(static: SentenceTransformer) -> None:
     name = "EmbreproConversationalUnderstanding"
     (scores,) = evaluate(static, TASKS[name]()).scores["test"]
-    items = reranking_items(name)
+    items = retrieval_items(name)
     documents = static.encode([text for item in items for text in (item.positive, *item.negatives)])
     similarity = static.similarity(static.encode([item.query for item in items]), documents).numpy()
     gains, first = [], []
@@ -484,7 +484,7 @@ def test_the_older_semantic_similarity_is_half_of_one_plus_the_gap(static: Sente
         a, b = static.encode([left, right]).astype(float)
         return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 
-    items = reranking_items("EmbreproSemanticSimilarity")
+    items = retrieval_items("EmbreproSemanticSimilarity")
     similar = mean(cosine(item.query, item.positive) for item in items)
     dissimilar = mean(cosine(item.query, text) for item in items for text in item.negatives)
     scores = legacy_scores(static.encode)
@@ -529,6 +529,6 @@ def test_the_topics_of_a_perfect_model_get_nearly_full_marks() -> None:
 def test_no_two_negatives_of_an_item_are_nearly_the_same() -> None:
     """Two texts may share their words in another order, but not in the same order."""
     for task in RETRIEVAL:
-        for item in reranking_items(task):
+        for item in retrieval_items(task):
             for left, right in combinations(item.negatives, 2):
                 assert fold(left).rstrip(".") != fold(right).rstrip("."), item.id

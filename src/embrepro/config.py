@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from embrepro.documents import Strict, complaints, known_keys, suggest
 from embrepro.errors import ConfigError
 
-Family = Literal["static", "dense"]
+Family = Literal["static", "dense", "sparse"]
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 

@@ -101,6 +101,9 @@ class ModelCard(_Document):
     dtype: str | None = None
     normalised: bool | None = None
     similarity: str | None = None
+    active_dimensions: dict[str, float] = Field(
+        default_factory=dict, description="of a sparse model: mean number that is not zero, by mteb's prompt kind"
+    )
     size_mb: float | None = Field(default=None, description="files on disk, 1 MB = 10^6 bytes")
     distilled_from: str | None = None
     recipe: dict[str, str | int | float | bool | None] = Field(default_factory=dict)

@@ -6,34 +6,33 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
+import torch
+from mteb.models.sentence_transformer_wrapper import (
+    SentenceTransformerEncoderWrapper,
+    SparseEncoderWrapper,
+    _is_sparse_compatible_task,
+)
+from scipy.sparse import csr_array, issparse
 from sentence_transformers import SimilarityFunction
 
+from embrepro.embeddings.store import Rows
 from embrepro.errors import ReplayError
 from embrepro.tasks.requests import RequestList, prompt_kind, texts_of
 
 if TYPE_CHECKING:
+    from mteb.abstasks.task_metadata import TaskMetadata
     from mteb.models.model_meta import ModelMeta
     from mteb.types import PromptType
 
 
-class ReplayEncoder(SentenceTransformerEncoderWrapper):
+class _Replay:
     """Serves stored embeddings in the order and the dtype in which the model would give them.
 
-    It is mteb's own wrapper with the model's similarity functions in the model's place, so that everything mteb does
-    beside encoding (upcasting half precision, choosing the similarity) stays mteb's.
-
-    Args:
-        listed: the task's request list.
-        embeddings: (distinct texts, dimensions), row by row as in the request list's text table.
-        meta: the model as mteb's results name it.
-        similarity: name of the model's similarity function: cosine, dot, euclidean or manhattan.
-
-    Raises:
-        ReplayError: at a request other than the next listed one.
+    It is mixed into mteb's own wrapper with the model's similarity functions in the model's place, so that everything
+    mteb does beside encoding (upcasting half precision, choosing the similarity) stays mteb's.
     """
 
-    def __init__(self, listed: RequestList, embeddings: np.ndarray, meta: ModelMeta, similarity: str) -> None:
+    def __init__(self, listed: RequestList, embeddings: Rows, meta: ModelMeta, similarity: str) -> None:
         self.model = SimpleNamespace(
             similarity=SimilarityFunction.to_similarity_fn(similarity),
             similarity_pairwise=SimilarityFunction.to_similarity_pairwise_fn(similarity),
@@ -54,7 +53,7 @@ class ReplayEncoder(SentenceTransformerEncoderWrapper):
         hf_subset: str,
         prompt_type: PromptType | None = None,
         **kwargs: object,
-    ) -> np.ndarray:
+    ) -> np.ndarray | torch.Tensor:
         """The stored rows of the next listed request, (texts, dimensions)."""
         asked = (hf_split, hf_subset, prompt_kind(prompt_type))
         if self._next == len(self._listed.requests):
@@ -66,9 +65,41 @@ class ReplayEncoder(SentenceTransformerEncoderWrapper):
         if texts_of(inputs) != [self._texts[row] for row in request.rows]:
             raise ReplayError(f"request {self._next} {asked} has other texts than were listed")
         self._next += 1
-        return self._embeddings[request.rows]
+        return self._served(self._embeddings[request.rows], task_metadata)
 
     def expect_finished(self) -> None:
         """Raise ReplayError where mteb asked for less than was listed."""
         if self._next != len(self._listed.requests):
             raise ReplayError(f"mteb asked for {self._next} of {len(self._listed.requests)} listed requests")
+
+
+class _DenseReplay(_Replay, SentenceTransformerEncoderWrapper):
+    def _served(self, rows: np.ndarray, _metadata: TaskMetadata) -> np.ndarray:
+        return rows
+
+
+class _SparseReplay(_Replay, SparseEncoderWrapper):
+    def _served(self, rows: csr_array, metadata: TaskMetadata) -> np.ndarray | torch.Tensor:
+        """As mteb's wrapper has it: sparse where the task can work with that."""
+        if not _is_sparse_compatible_task(metadata):
+            return rows.toarray()
+        placed = rows.tocoo()
+        places = torch.from_numpy(np.stack([placed.row, placed.col]).astype(np.int64))
+        values = torch.from_numpy(placed.data)
+        return torch.sparse_coo_tensor(places, values, placed.shape, check_invariants=True).coalesce()
+
+
+def encoder(
+    listed: RequestList, embeddings: Rows, meta: ModelMeta, similarity: str
+) -> _DenseReplay | _SparseReplay:
+    """An encoder for one task and model.
+
+    Args:
+        listed: the task's request list.
+        embeddings: (distinct texts, dimensions), row by row as in the request list's text table.
+        meta: the model as mteb's results name it.
+        similarity: name of the model's similarity function: cosine, dot, euclidean or manhattan.
+
+    It raises ReplayError at a request other than the next listed one.
+    """
+    return (_SparseReplay if issparse(embeddings) else _DenseReplay)(listed, embeddings, meta, similarity)

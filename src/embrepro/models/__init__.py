@@ -1,6 +1,6 @@
 """One adapter for each model family; all of them give mteb an encoder and say what the model is.
 
-A family is a module with `load(folder, model, device) -> SentenceTransformer`; `FAMILIES` is where it is entered.
+A family is a module with `load(folder, model, device)`, entered in `LOADERS`; what it loads goes into mteb's own wrapper.
 """
 
 from __future__ import annotations
@@ -12,14 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from embrepro.config import Device, Model
 from embrepro.errors import ConfigError, SourceError
-from embrepro.models import dense, static
+from embrepro.models import dense, sparse, static
 
 if TYPE_CHECKING:
     from mteb.models.model_meta import ModelMeta
-    from sentence_transformers import SentenceTransformer
+    from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper, SparseEncoderWrapper
+    from sentence_transformers import SentenceTransformer, SparseEncoder
 
-FAMILIES: dict[str, Callable[[Path, Model, str], SentenceTransformer]] = {
+    Loaded = SentenceTransformer | SparseEncoder
+    Encoder = SentenceTransformerEncoderWrapper | SparseEncoderWrapper
+
+LOADERS: dict[str, Callable[[Path, Model, str], Loaded]] = {
     "dense": dense.load,
+    "sparse": sparse.load,
     "static": static.load,
 }
 
@@ -40,7 +45,7 @@ class Facts:
         return asdict(self)
 
 
-def load(folder: Path, model: Model, device: Device) -> SentenceTransformer:
+def load(folder: Path, model: Model, device: Device) -> Loaded:
     """Load a model from its snapshot folder, never by name.
 
     Raises:
@@ -49,7 +54,7 @@ def load(folder: Path, model: Model, device: Device) -> SentenceTransformer:
     """
     expect_device(device)
     try:
-        loaded = FAMILIES[model.family](folder, model, device.name)
+        loaded = LOADERS[model.family](folder, model, device.name)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SourceError(
             f"{folder} does not load as a {model.family} model: {type(error).__name__}: {error}"
@@ -76,19 +81,44 @@ def expect_device(device: Device) -> None:
         )
 
 
-def facts(loaded: SentenceTransformer) -> Facts:
+def facts(loaded: Loaded) -> Facts:
     """Dimensions, size, limits and similarity of a loaded model."""
     from sentence_transformers.sentence_transformer.modules import Normalize
 
     limit = loaded.max_seq_length
     return Facts(
-        dimensions=int(loaded.get_embedding_dimension() or 0),
+        dimensions=_dimensions(loaded),
         parameters=sum(parameter.numel() for parameter in loaded.parameters()),
         max_seq_length=int(limit) if limit is not None and limit < 10**9 else None,
         dtype=str(next(loaded.parameters()).dtype).removeprefix("torch."),
         normalised=any(isinstance(module, Normalize) for module in loaded),
         similarity=str(loaded.similarity_fn_name),
     )
+
+
+def _dimensions(loaded: Loaded) -> int:
+    from sentence_transformers import SparseEncoder
+
+    if isinstance(loaded, SparseEncoder):  # what its own method says is the width of its transformer
+        return int(loaded.encode(["a"]).shape[1])
+    return int(loaded.get_embedding_dimension() or 0)
+
+
+def wrap(loaded: Loaded, model: Model, revision: str, known: Facts) -> Encoder:
+    """Mteb's own wrapper around a loaded model, named as its results will be; the encoder that `mteb.evaluate` gets."""
+    from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper, SparseEncoderWrapper
+
+    wrapper = SparseEncoderWrapper if model.family == "sparse" else SentenceTransformerEncoderWrapper
+    encoder = wrapper(loaded, model_prompts=dict(model.prompts) or None)
+    encoder.mteb_model_meta = meta(model, revision, known)
+    return encoder
+
+
+def is_sparse(encoder: Encoder) -> bool:
+    """Whether an encoder's embeddings are mostly zeros, and kept as such."""
+    from mteb.models.sentence_transformer_wrapper import SparseEncoderWrapper
+
+    return isinstance(encoder, SparseEncoderWrapper)
 
 
 def meta(model: Model, revision: str, known: Facts) -> ModelMeta:
@@ -104,6 +134,7 @@ def meta(model: Model, revision: str, known: Facts) -> ModelMeta:
         "max_tokens": known.max_seq_length,
         "similarity_fn_name": similarity,
         "open_weights": True,
+        "model_type": ["sparse" if model.family == "sparse" else "dense"],
         "framework": ["Sentence Transformers", "PyTorch"],
     }
     return ModelMeta.create_empty(overwrites=values)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from embrepro.analysis.speed import ModelSpeed, SpeedReport, Throughput
-from embrepro.analysis.summary import Histogram, Summary
+from embrepro.analysis.summary import Histogram, ModelCard, Summary
 from embrepro.reporting.cells import DASH, Column, Table, Value, measure, model_keys, quantity, score, yes_no
 from embrepro.reporting.origins import Origins
 from embrepro.reporting.provenance import Provenance
@@ -253,6 +253,7 @@ def models(summary: Summary) -> Table:
         _card_row("Served by", [card.source for card in cards]),
         _card_row("Licence", [card.licence or "not stated" for card in cards]),
         _card_row("Dimensions", [card.dimensions for card in cards]),
+        _card_row("Dimensions that are not zero", [_active(card) for card in cards]),
         _card_row("Parameters", [card.parameters and f"{card.parameters:,}" for card in cards]),
         _card_row("Maximum sequence length", [card.max_seq_length or "unlimited" for card in cards]),
         _card_row("Number type", [card.dtype for card in cards]),
@@ -265,6 +266,16 @@ def models(summary: Summary) -> Table:
     kept = [row for row in rows if any(value.text != DASH for value in row[1:])]
     columns = [Column("Property"), *[Column(key, note=summary.models[key].role) for key in keys]]
     return Table("models", "What each model is, as found on disk", columns, kept, plain=True)
+
+
+def _active(card: ModelCard) -> str | None:
+    """Mean number of active dimensions by prompt kind, and what share of all dimensions is zero."""
+    parts = [
+        f"{prompt or 'text'} {active:.1f} ({100 * (1 - active / card.dimensions):.2f} % zero)"
+        for prompt, active in card.active_dimensions.items()
+        if card.dimensions
+    ]
+    return ", ".join(parts) or None
 
 
 def _card_row(title: str, values: list, code: bool = False) -> list[Value]:

@@ -175,6 +175,7 @@ def _card(config: Config, layout: Layout, key: str, record: Record) -> ModelCard
         dtype=known["dtype"],
         normalised=known["normalised"],
         similarity=known["similarity"],
+        active_dimensions=known["active_dimensions"],
         size_mb=manifest.bytes / 1e6,
         distilled_from=manifest.distilled_from,
         recipe=_recipe(config, key, manifest),

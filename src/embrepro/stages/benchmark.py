@@ -26,7 +26,7 @@ from embrepro.files import read_model, write_json
 from embrepro.layout import Layout
 from embrepro.reporting import provenance
 from embrepro.sources import models as model_sources
-from embrepro.tasks.suite.items import CATEGORIES, ClusteringItem, RerankingItem, read_items
+from embrepro.tasks.suite.items import CATEGORIES, ClusteringItem, RetrievalItem, read_items
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -128,7 +128,7 @@ def texts(length: Length) -> list[str]:
 
 def queries(count: int) -> list[str]:
     """Queries of the suite, for the latency of a single one."""
-    return timing.take(_mixed(item.query for item in _english() if isinstance(item, RerankingItem)), count)
+    return timing.take(_mixed(item.query for item in _english() if isinstance(item, RetrievalItem)), count)
 
 
 def throughput_ratio(
@@ -145,13 +145,13 @@ def latency_ratio(model: Sequence[Sequence[float]], baseline: Sequence[Sequence[
     return timing.measure([float(np.median(b) / np.median(m)) for m, b in zip(model, baseline, strict=True)])
 
 
-def _english() -> Iterator[RerankingItem | ClusteringItem]:
+def _english() -> Iterator[RetrievalItem | ClusteringItem]:
     for task in CATEGORIES:
         yield from (item for item in read_items(task) if item.language == LANGUAGE)
 
 
-def _texts_of(item: RerankingItem | ClusteringItem) -> list[str]:
-    return [item.query, item.positive, *item.negatives] if isinstance(item, RerankingItem) else [item.text]
+def _texts_of(item: RetrievalItem | ClusteringItem) -> list[str]:
+    return [item.query, item.positive, *item.negatives] if isinstance(item, RetrievalItem) else [item.text]
 
 
 def _mixed(found: Iterable[str]) -> list[str]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import time
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
+from scipy import sparse
 
 import embrepro.models
 from embrepro import console
 from embrepro.config import Config, Device, Model
 from embrepro.embeddings import store
+from embrepro.embeddings.store import Rows
 from embrepro.files import fingerprint, keep_only, make_folder, source_hash
 from embrepro.layout import Layout
 from embrepro.sources import models as model_sources
@@ -23,7 +26,8 @@ from embrepro.tasks.registry import Request
 
 if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata
-    from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
+
+    from embrepro.models import Encoder
 
 STAGE = "encode"
 PACKAGES = ("torch", "transformers", "tokenizers", "sentence-transformers", "mteb", "numpy")
@@ -43,7 +47,7 @@ def run(config: Config, layout: Layout, key: str) -> Record:
     set_threads(config.device)
     loaded = embrepro.models.load(snapshot, model, config.device)
     known = embrepro.models.facts(loaded)
-    encoder = wrap(loaded, model, manifest.revision, known)
+    encoder = embrepro.models.wrap(loaded, model, manifest.revision, known)
     recipe = _recipe(model, config.device, manifest.content_hash)
     record = Record(
         details={**known.as_dict(), "revision": manifest.revision, "content_hash": manifest.content_hash}
@@ -65,30 +69,19 @@ def run(config: Config, layout: Layout, key: str) -> Record:
     return record
 
 
-def wrap(
-    loaded: object, model: Model, revision: str, known: embrepro.models.Facts
-) -> SentenceTransformerEncoderWrapper:
-    """Mteb's own wrapper around a loaded model, named as its results will be; the encoder that `mteb.evaluate` gets."""
-    from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
-
-    encoder = SentenceTransformerEncoderWrapper(loaded, model_prompts=dict(model.prompts) or None)
-    encoder.mteb_model_meta = embrepro.models.meta(model, revision, known)
-    return encoder
-
-
 def encode_distinct(
-    encoder: SentenceTransformerEncoderWrapper,
+    encoder: Encoder,
     texts: pl.DataFrame,
     metadata: TaskMetadata,
     size: int,
     work: console.Work,
-) -> np.ndarray:
+) -> Rows:
     """Embeddings of a text table, (texts, dimensions) in its order; each prompt kind on its own, longest texts first."""
     from datasets import Dataset
     from mteb.types import PromptType
     from torch.utils.data import DataLoader
 
-    parts: list[tuple[np.ndarray, np.ndarray]] = []
+    parts: list[tuple[np.ndarray, Rows]] = []
     for (prompt,), group in texts.with_row_index().group_by("prompt", maintain_order=True):
         ordered = group.sort(pl.col("text").str.len_bytes(), "text", descending=[True, False])
         for part in ordered.iter_slices(TEXTS_PER_CALL):
@@ -102,12 +95,11 @@ def encode_distinct(
                 batch_size=size,
                 show_progress_bar=False,
             )
-            parts.append((part["index"].to_numpy(), np.asarray(vectors)))
+            parts.append((part["index"].to_numpy(), store.rows(vectors, sparse=embrepro.models.is_sparse(encoder))))
             work.advance(len(part))
-    embeddings = np.empty((len(texts), parts[0][1].shape[1]), dtype=parts[0][1].dtype)
-    for rows, vectors in parts:
-        embeddings[rows] = vectors
-    return embeddings
+    order = np.argsort(np.concatenate([index for index, _ in parts]))
+    vectors = [rows for _, rows in parts]
+    return (sparse.vstack(vectors, "csr") if sparse.issparse(vectors[0]) else np.concatenate(vectors))[order]
 
 
 def set_threads(device: Device) -> None:
@@ -127,7 +119,7 @@ def _encode(
     leaf: Request,
     layout: Layout,
     key: str,
-    encoder: SentenceTransformerEncoderWrapper,
+    encoder: Encoder,
     recipe: str,
     size: int,
 ) -> Outcome:
@@ -140,11 +132,12 @@ def _encode(
         embedding_key = fingerprint([recipe, leaf.name, manifest.requests_hash])
         if store.is_whole(path, embedding_key, len(listed.texts)):
             console.say(f"encode {key} {leaf.name}: {len(listed.texts)} texts (kept)")
-            return Outcome(stage=STAGE, key=embedding_key)
+            return Outcome(stage=STAGE, key=embedding_key, details=_active(path, listed.texts))
         metadata = registry.create(leaf).metadata
         with console.work(STAGE, f"{key} {leaf.name}", len(listed.texts), "texts") as work:
             embeddings = encode_distinct(encoder, listed.texts, metadata, size, work)
         store.write(path, embeddings, embedding_key)
+        active = _active(path, listed.texts)
     except (
         Exception
     ) as error:  # one task's failure must not take the others down; it becomes a row with its reason
@@ -156,7 +149,16 @@ def _encode(
     console.say(
         f"encode {key} {leaf.name}: {len(listed.texts)} texts{asked} in {console.duration(seconds)}, {rate:.0f} texts/s"
     )
-    return Outcome(stage=STAGE, key=embedding_key)
+    return Outcome(stage=STAGE, key=embedding_key, details=active)
+
+
+def _active(path: Path, texts: pl.DataFrame) -> dict[str, dict[str, list[int]]]:
+    """Of a sparse model, by prompt kind: how many texts there are, and their dimensions that are not zero in all."""
+    counts = store.active_dimensions(path)
+    if counts is None:
+        return {}
+    found = texts.select("prompt").with_columns(pl.Series("active", counts)).group_by("prompt").agg(pl.len(), pl.sum("active"))
+    return {"active": {prompt: [count, total] for prompt, count, total in sorted(found.iter_rows())}}
 
 
 def _recipe(model: Model, device: Device, content_hash: str) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.sparse import issparse
 
 import embrepro.models
 from embrepro import console
@@ -67,7 +68,7 @@ def run(config: Config, layout: Layout, key: str) -> Record:
     folder = layout.results(model) / revision
     make_folder(folder)
     before = Record.read_if_there(layout.evaluate_record(key))
-    record = Record(details={**encoded.details})
+    record = Record(details={**encoded.details, "active_dimensions": _active_dimensions(encoded)})
     requested = registry.resolve(config.tasks)
     leaves = {leaf.name: leaf for request in requested for leaf in request.leaves()}
     jobs = []
@@ -98,6 +99,16 @@ def run(config: Config, layout: Layout, key: str) -> Record:
     return record
 
 
+def _active_dimensions(encoded: Record) -> dict[str, float]:
+    """Mean number of dimensions that are not zero, by prompt kind, over all tasks' distinct texts; empty unless sparse."""
+    counts: dict[str, tuple[int, int]] = {}
+    for outcome in encoded.tasks.values():
+        for prompt, (texts, active) in outcome.details.get("active", {}).items():
+            before = counts.get(prompt, (0, 0))
+            counts[prompt] = (before[0] + texts, before[1] + active)
+    return {prompt: active / texts for prompt, (texts, active) in sorted(counts.items())}
+
+
 def _lost_before(name: str, downloaded: Record, encoded: Record) -> Outcome | None:
     """The outcome of the earlier stage that could not do its work on a task, if any."""
     for stage, record in (("download", downloaded), ("encode", encoded)):
@@ -118,13 +129,13 @@ def score(job: Job) -> Outcome:
     """
     import mteb
 
-    from embrepro.embeddings.replay import ReplayEncoder
+    from embrepro.embeddings import replay
 
     manifest = frozen.read_manifest(job.task_folder)
     listed = requests.read(job.task_folder, manifest)
     stored = store.read(job.embeddings, len(listed.texts))
     meta = embrepro.models.meta(job.model, job.revision, job.facts)
-    encoder = ReplayEncoder(listed, stored.embeddings, meta, job.facts.similarity)
+    encoder = replay.encoder(listed, stored.embeddings, meta, job.facts.similarity)
     task = frozen.thaw(job.request, job.task_folder)
     requests.quicken(task)
     with samples.tap(task) as collected:
@@ -172,7 +183,8 @@ class _Embedded:
             folder = layout.tasks / name
             texts = requests.read(folder, frozen.read_manifest(folder)).texts["text"].to_list()
             embeddings = store.read(store.path_of(layout.embeddings(key), name), len(texts)).embeddings
-            self._vectors |= dict(zip(texts, embeddings, strict=True))
+            dense = embeddings.toarray() if issparse(embeddings) else embeddings
+            self._vectors |= dict(zip(texts, dense, strict=True))
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Embeddings of texts, (texts, dimensions)."""

@@ -41,7 +41,7 @@ class _Item(BaseModel):
     language: Annotated[str, Field(pattern=r"^[a-z]{3}-[A-Z][a-z]{3}$")]
 
 
-class RerankingItem(_Item):
+class RetrievalItem(_Item):
     """A query, the one text that answers it and three texts that come close and do not."""
 
     query: _Text
@@ -94,7 +94,7 @@ def file_revision(task: str) -> str:
     return hashlib.sha256(content).hexdigest()[:40]
 
 
-def read_items(task: str, folder: Traversable | None = None) -> tuple[RerankingItem | ClusteringItem, ...]:
+def read_items(task: str, folder: Traversable | None = None) -> tuple[RetrievalItem | ClusteringItem, ...]:
     """Return the items of a task in file order; those of the package are read once and kept.
 
     Args:
@@ -107,9 +107,9 @@ def read_items(task: str, folder: Traversable | None = None) -> tuple[RerankingI
     return _packaged_items(task) if folder is None else _items(task, folder)
 
 
-def reranking_items(task: str) -> list[RerankingItem]:
+def retrieval_items(task: str) -> list[RetrievalItem]:
     """Return the items of a retrieval task of the package."""
-    return [item for item in read_items(task) if isinstance(item, RerankingItem)]
+    return [item for item in read_items(task) if isinstance(item, RetrievalItem)]
 
 
 def clustering_items() -> list[ClusteringItem]:
@@ -118,13 +118,13 @@ def clustering_items() -> list[ClusteringItem]:
 
 
 @cache
-def _packaged_items(task: str) -> tuple[RerankingItem | ClusteringItem, ...]:
+def _packaged_items(task: str) -> tuple[RetrievalItem | ClusteringItem, ...]:
     return _items(task, _PACKAGED)
 
 
-def _items(task: str, folder: Traversable) -> tuple[RerankingItem | ClusteringItem, ...]:
+def _items(task: str, folder: Traversable) -> tuple[RetrievalItem | ClusteringItem, ...]:
     name = file_name(task)
-    schema = ClusteringItem if task == CLUSTERING_TASK else RerankingItem
+    schema = ClusteringItem if task == CLUSTERING_TASK else RetrievalItem
     # Not splitlines: a JSON string may hold other line separators than the line feed.
     lines = _decode(name, _read(name, folder)).removesuffix("\n").split("\n")
     return tuple(_parse(schema, name, number, line) for number, line in enumerate(lines, start=1))
@@ -150,8 +150,8 @@ def _decode(name: str, content: bytes) -> str:
 
 
 def _parse(
-    schema: type[RerankingItem | ClusteringItem], name: str, number: int, line: str
-) -> RerankingItem | ClusteringItem:
+    schema: type[RetrievalItem | ClusteringItem], name: str, number: int, line: str
+) -> RetrievalItem | ClusteringItem:
     try:
         return schema.model_validate(json.loads(line))
     except json.JSONDecodeError as error:

@@ -12,7 +12,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import silhouette_score
 
 from embrepro.errors import TaskError
-from embrepro.tasks.suite.items import clustering_items, reranking_items
+from embrepro.tasks.suite.items import clustering_items, retrieval_items
 
 Embed = Callable[[Sequence[str]], np.ndarray]
 _Vectors = NDArray[np.float64]
@@ -77,7 +77,7 @@ def legacy_scores(embed: Embed) -> dict[str, dict[str, float]]:
 
 
 def _mean_cosines(embed: Embed, task: str) -> tuple[float, float]:
-    items = reranking_items(task)
+    items = retrieval_items(task)
     queries = _embed(embed, [item.query for item in items])
     positives = _embed(embed, [item.positive for item in items])
     negatives = _embed(embed, [text for item in items for text in item.negatives])

@@ -16,10 +16,10 @@ from embrepro.errors import TaskError
 from embrepro.tasks.suite.items import (
     CATEGORIES,
     CLUSTERING_TASK,
-    RerankingItem,
+    RetrievalItem,
     clustering_items,
     file_revision,
-    reranking_items,
+    retrieval_items,
 )
 
 _SLOTS = "abcd"
@@ -82,7 +82,7 @@ class _HardNegativeRetrieval(AbsTaskRetrieval):
         """
         if self.data_loaded:
             return
-        split = _split(reranking_items(self.metadata.name))
+        split = _split(retrieval_items(self.metadata.name))
         documents, ranked = len(split["corpus"]), max(self.k_values)
         if documents > ranked:
             raise TaskError(
@@ -141,7 +141,7 @@ def _accuracy(positives: NDArray[np.float64], negatives: NDArray[np.float64]) ->
     return float(np.where(first, 1 / (1 + ties), 0.0).mean())
 
 
-def _split(items: Sequence[RerankingItem]) -> RetrievalSplitData:
+def _split(items: Sequence[RetrievalItem]) -> RetrievalSplitData:
     slots = _positive_slots(items)
     corpus, relevant_docs = [], {}
     for item in items:
@@ -163,7 +163,7 @@ def _document_ids(query: str) -> list[str]:
     return [f"{query}-{slot}" for slot in _SLOTS]
 
 
-def _positive_slots(items: Sequence[RerankingItem]) -> dict[str, int]:
+def _positive_slots(items: Sequence[RetrievalItem]) -> dict[str, int]:
     """Map each item's id to the place of its positive among its own documents: the four places in turn.
 
     Where similarities are equal mteb ranks by document id, highest first. With one positive in any four
