@@ -88,6 +88,15 @@ def build_sparse_model(folder: Path) -> Path:
     return folder
 
 
+def build_cross_encoder(folder: Path) -> Path:
+    """A cross-encoder of one narrow layer with random weights, in sentence-transformers' layout."""
+    from sentence_transformers import CrossEncoder
+
+    transformer = _tiny_bert(folder.with_name("classifier"), "BertForSequenceClassification", num_labels=1)
+    CrossEncoder(str(transformer), device="cpu").save_pretrained(str(folder))
+    return folder
+
+
 def copy_repository(target: Path) -> None:
     """This working tree without what git ignores, what a run made and what it recorded."""
     listed = subprocess.run(
@@ -108,6 +117,12 @@ def copy_repository(target: Path) -> None:
 def static_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A half-precision static model."""
     return build_static_model(tmp_path_factory.mktemp("model") / "static")
+
+
+@pytest.fixture(scope="session")
+def cross_encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cross-encoder."""
+    return build_cross_encoder(tmp_path_factory.mktemp("model") / "cross_encoder")
 
 
 @pytest.fixture(scope="session")

@@ -65,10 +65,10 @@ def test_every_file_of_every_group_composes_and_validates(choice: str) -> None:
 
 
 def test_the_groups_the_kit_promises_are_there() -> None:
-    assert {"minilm", "static_minilm", "qwen25", "qwen25_distilled", "splade_v3"} <= set(MODELS)
+    assert {"minilm", "static_minilm", "qwen25", "qwen25_distilled", "splade_v3", "ms_marco_minilm"} <= set(MODELS)
     assert {file.stem for file in (CONF / "baseline").glob("*.yaml")} == set(MODELS)
     assert {file.stem for file in (CONF / "tasks").glob("*.yaml")} >= {
-        "custom", "quick", "english", "families", "mteb_en_v1", "mteb_en_v2", "nanobeir",
+        "custom", "quick", "english", "families", "mteb_en_v1", "mteb_en_v2", "nanobeir", "reranking",
     }
 
 
@@ -319,3 +319,10 @@ def test_suggestions() -> None:
     assert documents.suggest("minlm", ["minilm", "mpnet"]) == "; did you mean minilm?"
     assert documents.suggest("zzz", ["minilm", "mpnet"]) == "; known: minilm, mpnet"
     assert documents.suggest("zzz", [str(number) for number in range(100)]) == ""
+
+
+def test_a_cross_encoder_has_prompts_for_its_two_sides_alone() -> None:
+    changed = config.compose(["model=ms_marco_minilm"], CONF)
+    changed["models"]["ms_marco_minilm"]["prompts"] = {"query": "q: ", "STS": "s: "}
+    with pytest.raises(ConfigError, match="a cross-encoder has but query and document; got STS"):
+        config.check(changed, "test")

@@ -12,10 +12,11 @@ import mteb
 import pytest
 from mteb import mocks
 
-from embrepro import models
+from embrepro import console, models
 from embrepro.analysis import statistics
 from embrepro.config import Device, Model
 from embrepro.embeddings import replay, store
+from embrepro.errors import TaskError
 from embrepro.files import sha256
 from embrepro.sources import models as model_sources
 from embrepro.stages import encode, evaluate
@@ -41,6 +42,10 @@ TYPES = {
     "STS",
     "Summarization",
 }
+
+
+RANKED = sorted(name for name, task in TEXT_MOCKS.items() if "Reranking" in task.metadata.type)
+"""Those that say for each query which documents are to be ranked."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -77,6 +82,15 @@ def sparse(sparse_folder: Path) -> tuple[Any, models.Facts]:
     )
 
 
+@pytest.fixture(scope="module")
+def cross_encoder(cross_encoder_folder: Path) -> tuple[Any, models.Facts]:
+    """mteb's wrapper around a cross-encoder, with a prompt."""
+    model = Model(
+        org="test", name="ce", family="cross-encoder", folder=str(cross_encoder_folder), prompts={"query": "is it "}
+    )
+    return _wrapped(model, cross_encoder_folder)
+
+
 def _wrapped(model: Model, folder: Path) -> tuple[Any, models.Facts]:
     loaded = models.load(folder, model, DEVICE)
     known = models.facts(loaded)
@@ -93,8 +107,6 @@ def _by_the_kit(name: str, encoder: Any, known: models.Facts, folder: Path) -> t
     frozen.freeze(request, folder, None)
     manifest = requests.write(request, folder)
     listed = requests.read(folder, manifest)
-    from embrepro import console
-
     with console.work("test", name, len(listed.texts), "texts") as work:
         embeddings = encode.encode_distinct(
             encoder, listed.texts, registry.create(request).metadata, 32, work
@@ -110,6 +122,22 @@ def _by_the_kit(name: str, encoder: Any, known: models.Facts, folder: Path) -> t
         ).task_results[0]
     replayed.expect_finished()
     evaluate.expect_complete(result, request)
+    return result, collected
+
+
+def _by_the_kit_in_pairs(name: str, encoder: Any, folder: Path) -> tuple[Any, samples.Samples]:
+    request = _request(name)
+    frozen.freeze(request, folder, None)
+    listed = requests.read(folder, requests.write(request, folder), pairs=True)
+    with console.work("test", name, len(listed.texts), "pairs") as work:
+        scores = encode.score_distinct(encoder, listed.texts, registry.create(request).metadata, 32, work)
+    replayed = replay.CrossEncoder(listed, scores, encoder.mteb_model_meta)
+    task = frozen.thaw(request, folder)
+    with samples.tap(task) as collected:
+        result = mteb.evaluate(
+            replayed, task, cache=None, co2_tracker=False, show_progress_bar=False
+        ).task_results[0]
+    replayed.expect_finished()
     return result, collected
 
 
@@ -172,6 +200,30 @@ def test_sparse_model_scores_within_a_millionth(
     theirs = _by_mteb(name, encoder)
     assert ours.main_score == pytest.approx(theirs.main_score, abs=1e-6)
     assert _numbers(_scores(ours)) == pytest.approx(_numbers(_scores(theirs)), abs=1e-5, nan_ok=True)
+
+
+@pytest.mark.parametrize("name", RANKED)
+def test_cross_encoder_scores_within_a_millionth(
+    name: str, cross_encoder: tuple[Any, models.Facts], tmp_path: Path
+) -> None:
+    encoder, known = cross_encoder
+    assert (known.dimensions, known.similarity) == (None, None)
+    ours, collected = _by_the_kit_in_pairs(name, encoder, tmp_path)
+    theirs = _by_mteb(name, encoder)
+    assert _numbers(_scores(ours)) == pytest.approx(_numbers(_scores(theirs)), abs=1e-6, nan_ok=True)
+    assert statistics.point(collected.frame, str(collected.statistic)) == pytest.approx(ours.main_score, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(TEXT_MOCKS.keys() - set(RANKED)))
+def test_a_task_without_ranked_documents_is_refused_to_a_cross_encoder_as_mteb_refuses_it(
+    name: str, cross_encoder: tuple[Any, models.Facts], tmp_path: Path
+) -> None:
+    frozen.freeze(_request(name), tmp_path, None)
+    manifest = requests.write(_request(name), tmp_path)
+    with pytest.raises(TaskError, match="use a task of type Reranking"):
+        requests.read(tmp_path, manifest, pairs=True)
+    with pytest.raises((TypeError, ValueError), match="CrossEncoder|EncoderProtocol"):
+        _by_mteb(name, cross_encoder[0])
 
 
 @pytest.mark.slow

@@ -124,6 +124,30 @@ def test_the_similarity_is_the_models_own(name: str) -> None:
     assert float(replay.similarity_pairwise(*pair)) == pytest.approx(expected, rel=1e-4)
 
 
+def pairs() -> tuple[RequestList, replays.CrossEncoder]:
+    recorder = Recorder("query")
+    recorder.record_pairs("test", "default", ["q", "q", "r"], ["a", "b", "a"])
+    found = recorder.request_list()
+    known = models.Facts(None, 32, 64, "float32", False, None)
+    meta = models.meta(Model(org="test", name="ce", family="cross-encoder", folder="x"), "1", known)
+    return found, replays.CrossEncoder(found, np.float32([[0.5], [0.25], [0.75]]), meta)
+
+
+def score(replay: replays.CrossEncoder, queries: list[str], texts: list[str]) -> np.ndarray:
+    sides = [SimpleNamespace(dataset=Dataset.from_dict({"text": side})) for side in (queries, texts)]
+    return replay.predict(*sides, task_metadata=None, hf_split="test", hf_subset="default")
+
+
+def test_a_cross_encoder_is_replayed_by_its_pairs() -> None:
+    listed, replay = pairs()
+    assert listed.texts.rows() == [("q", "a"), ("q", "b"), ("r", "a")]
+    assert replay.mteb_model_meta.model_type == ["cross-encoder"]
+    with pytest.raises(ReplayError, match="other texts than were listed"):
+        score(replay, ["q", "r", "q"], ["a", "b", "a"])
+    assert score(replay, ["q", "q", "r"], ["a", "b", "a"]).tolist() == [0.5, 0.25, 0.75]
+    replay.expect_finished()
+
+
 def test_texts_are_listed_once_for_each_prompt() -> None:
     recorder = Recorder()
     recorder.record("test", "default", "query", ["a", "b", "a"])

@@ -465,6 +465,33 @@ def test_a_sparse_model_goes_through_all_stages(sources: Path, sparse_folder: Pa
 
 
 @pytest.mark.slow
+def test_a_cross_encoder_goes_through_all_stages_beside_an_embedding_model(
+    sources: Path, cross_encoder_folder: Path, tmp_path: Path
+) -> None:
+    """It ranks what the task brings; a task that brings nothing to rank is a row with its reason."""
+    changed = values(
+        sources,
+        models__small={"org": "test", "name": "small", "family": "cross-encoder", "folder": str(cross_encoder_folder)},
+        tasks__names=[tiny_mirror.RERANKING, RETRIEVAL],
+        benchmark={"repeats": 6, "batch_sizes": [4], "seconds": 0.01, "longest_batch": 5, "queries": 2},
+    )
+    chosen, layout = config.check(changed, "test"), Layout(tmp_path)
+    metrics = run(chosen, layout)
+    assert metrics["models"]["small"]["scores"][tiny_mirror.RERANKING] > 0
+    assert "a cross-encoder scores documents that are ranked already" in metrics["status"]["small"][RETRIEVAL]
+    assert metrics["models"]["big"]["scores"][RETRIEVAL] is not None
+    assert benchmark.run(chosen, layout, "small").models["small"].dimensions is None
+    summary, _ = report.read(layout)
+    row = next(row for row in summary.tasks if row.name == tiny_mirror.RERANKING)
+    assert row.difference is not None
+    assert row.difference.interval is not None
+    assert (summary.models["small"].dimensions, summary.models["small"].similarity) == (None, None)
+    report.run(chosen, layout)
+    before = run(chosen, layout)
+    assert before == metrics
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["download", "encode", "evaluate"])
 def test_a_stage_that_is_killed_goes_on_and_ends_with_the_same_bytes(
     stage: str, done: Layout, sources: Path, tmp_path: Path

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 STS = "HUMESTS12"  # 50 pairs
 CLASSIFICATION = "TelemarketingSalesRuleLegalBenchClassification"  # 4 training texts, 47 test texts
 RETRIEVAL = "AILAStatutes"  # 50 queries, 82 documents, 217 qrels
+RERANKING = "SyntecReranking"  # 100 queries, 1017 documents, each ranked for one query, 100 of them relevant
 MULTILINGUAL = "SIB200Classification"  # a configuration a language; 701, 99 and 204 texts in each
 TAGGED = "STS17"  # one configuration with a column that names the subset; 250 pairs in en-en and in es-es
 SUBSETS = {MULTILINGUAL: ["eng_Latn", "fra_Latn"], TAGGED: ["en-en", "es-es"]}
@@ -49,10 +50,11 @@ WORDS = [
 
 
 def build(mirror: Path) -> Path:
-    """Write all five data sets; the same bytes each time."""
+    """Write all six data sets; the same bytes each time."""
     _pairs(folder(mirror, STS), {None: 50})
     _classification(folder(mirror, CLASSIFICATION))
     _retrieval(folder(mirror, RETRIEVAL))
+    _reranking(folder(mirror, RERANKING))
     _pairs(folder(mirror, TAGGED), {"en-en": 250, "es-es": 250})
     _topics(folder(mirror, MULTILINGUAL))
     return mirror
@@ -159,3 +161,22 @@ def _retrieval(dataset: Path) -> None:
         dataset,
         {"corpus": {"test": "corpus/*"}, "queries": {"test": "queries/*"}, "default": {"test": "qrels/*"}},
     )
+
+
+def _reranking(dataset: Path) -> None:
+    generator = random.Random(4)
+    queries = [f"q{number}" for number in range(100)]
+    counts = [11] * 17 + [10] * 83  # 1017 in all
+    documents = [f"d{number}" for number in range(sum(counts))]
+    ranked, start = [], 0
+    for count in counts:
+        ranked.append(documents[start : start + count])
+        start += count
+    write(dataset / "corpus" / "test.parquet", {"_id": documents, "text": [text(generator, 20) for _ in documents]})
+    write(dataset / "queries" / "test.parquet", {"_id": queries, "text": [text(generator, 8) for _ in queries]})
+    relevant = [generator.choice(found) for found in ranked]
+    scores = pa.array([1] * len(queries), pa.int64())
+    write(dataset / "qrels" / "test.parquet", {"query-id": queries, "corpus-id": relevant, "score": scores})
+    write(dataset / "top_ranked" / "test.parquet", {"query-id": queries, "corpus-ids": ranked})
+    configs = {"corpus": "corpus", "queries": "queries", "default": "qrels", "top_ranked": "top_ranked"}
+    card(dataset, {name: {"test": f"{folder}/*"} for name, folder in configs.items()})

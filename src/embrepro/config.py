@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from embrepro.documents import Strict, complaints, known_keys, suggest
 from embrepro.errors import ConfigError
 
-Family = Literal["static", "dense", "sparse"]
+Family = Literal["static", "dense", "sparse", "cross-encoder"]
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -100,6 +100,17 @@ class Model(Strict):
                 f"exactly one of weights, folder, distill says where the model comes from; got {given or 'none'}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _prompts_of_pairs(self) -> Model:
+        if self.scores_pairs and (unknown := sorted(self.prompts.keys() - {"query", "document"})):
+            raise ValueError(f"prompts: a cross-encoder has but query and document; got {', '.join(unknown)}")
+        return self
+
+    @property
+    def scores_pairs(self) -> bool:
+        """Whether the model scores a query and a document together, and has no embeddings."""
+        return self.family == "cross-encoder"
 
     @property
     def full_name(self) -> str:

@@ -25,7 +25,7 @@ from embrepro.config import Device, Model
 from embrepro.errors import KitError
 
 if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
+    from embrepro.models import Loaded
 
 CONFIDENCE = 0.95
 GROWTH = 8
@@ -53,17 +53,17 @@ def take(texts: Sequence[str], count: int, start: int = 0) -> list[str]:
     return list(islice(cycle(texts), first, first + count))
 
 
-def seconds(loaded: SentenceTransformer, texts: list[str], batch_size: int) -> float:
-    """Wall-clock seconds to embed texts, from strings to vectors in main memory."""
+def seconds(loaded: Loaded, texts: list[str], batch_size: int) -> float:
+    """Wall-clock seconds to work off texts, from strings to vectors or scores in main memory."""
     _wait(loaded)
     started = perf_counter()
-    loaded.encode(texts, batch_size=batch_size, show_progress_bar=False)
+    embrepro.models.work_off(loaded, texts, batch_size)
     _wait(loaded)
     return perf_counter() - started
 
 
 def calibrate(
-    loaded: SentenceTransformer, texts: Sequence[str], batch_size: int, at_least: float
+    loaded: Loaded, texts: Sequence[str], batch_size: int, at_least: float
 ) -> tuple[int, float]:
     """How many texts, in whole batches, take at least `at_least` seconds, and how many a second those were.
 
@@ -74,13 +74,6 @@ def calibrate(
         wanted = min(GROWTH, 1.2 * at_least / elapsed) * count
         count = max(-(-int(wanted) // batch_size), count // batch_size + 1) * batch_size
     return count, count / elapsed
-
-
-def count_tokens(loaded: SentenceTransformer, texts: list[str]) -> int:
-    """Tokens the model itself reads of texts: after cutting, special tokens included, padding not."""
-    features = loaded.preprocess(texts)
-    mask = features.get("attention_mask")
-    return int(mask.sum() if mask is not None else features["input_ids"].numel())
 
 
 def measure(values: Sequence[float]) -> Measure:
@@ -159,7 +152,7 @@ def _peak_memory() -> int:
         ) from None
 
 
-def _wait(loaded: SentenceTransformer) -> None:
+def _wait(loaded: Loaded) -> None:
     """Let a GPU finish what it was given: its calls return before their work is done."""
     if loaded.device.type == "cuda":
         import torch

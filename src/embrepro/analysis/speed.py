@@ -46,7 +46,7 @@ class ModelSpeed(_Document):
     throughput: list[Throughput]
     latency: Latency
     size_mb: float
-    dimensions: int
+    dimensions: int | None
     parameters: int
     max_seq_length: int | None
     normalised: bool

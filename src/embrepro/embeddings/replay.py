@@ -1,4 +1,4 @@
-"""An mteb encoder with no model behind it: it answers the listed requests with stored rows, and nothing else."""
+"""Mteb encoders with no model behind them: they answer the listed requests with stored rows, and nothing else."""
 
 from __future__ import annotations
 
@@ -25,6 +25,34 @@ if TYPE_CHECKING:
     from mteb.types import PromptType
 
 
+class _Listed:
+    """The listed requests of a task, handed out one after the other."""
+
+    def __init__(self, listed: RequestList) -> None:
+        self._listed = listed
+        self._texts = listed.texts.rows()
+        self._next = 0
+
+    def rows(self, split: str, subset: str, prompt: str, texts: list[tuple[str, str]]) -> np.ndarray:
+        """Which stored rows the next request asks for; raises ReplayError where another one was listed."""
+        asked = (split, subset, prompt)
+        if self._next == len(self._listed.requests):
+            raise ReplayError(f"mteb asks for {asked} beyond the {self._next} requests that were listed")
+        request = self._listed.requests[self._next]
+        if asked != (request.split, request.subset, request.prompt):
+            listed = (request.split, request.subset, request.prompt)
+            raise ReplayError(f"request {self._next} is for {asked}, but {listed} was listed")
+        if texts != [self._texts[row] for row in request.rows]:
+            raise ReplayError(f"request {self._next} {asked} has other texts than were listed")
+        self._next += 1
+        return request.rows
+
+    def expect_finished(self) -> None:
+        """Raise ReplayError where mteb asked for less than was listed."""
+        if self._next != len(self._listed.requests):
+            raise ReplayError(f"mteb asked for {self._next} of {len(self._listed.requests)} listed requests")
+
+
 class _Replay:
     """Serves stored embeddings in the order and the dtype in which the model would give them.
 
@@ -39,10 +67,9 @@ class _Replay:
         )
         self.mteb_model_meta = meta
         self.model_prompts = None
-        self._listed = listed
-        self._texts = listed.texts["text"].to_list()
+        self._listed = _Listed(listed)
         self._embeddings = embeddings
-        self._next = 0
+        self.expect_finished = self._listed.expect_finished
 
     def encode(
         self,
@@ -55,22 +82,9 @@ class _Replay:
         **kwargs: object,
     ) -> np.ndarray | torch.Tensor:
         """The stored rows of the next listed request, (texts, dimensions)."""
-        asked = (hf_split, hf_subset, prompt_kind(prompt_type))
-        if self._next == len(self._listed.requests):
-            raise ReplayError(f"mteb asks for {asked} beyond the {self._next} requests that were listed")
-        request = self._listed.requests[self._next]
-        if asked != (request.split, request.subset, request.prompt):
-            listed = (request.split, request.subset, request.prompt)
-            raise ReplayError(f"request {self._next} is for {asked}, but {listed} was listed")
-        if texts_of(inputs) != [self._texts[row] for row in request.rows]:
-            raise ReplayError(f"request {self._next} {asked} has other texts than were listed")
-        self._next += 1
-        return self._served(self._embeddings[request.rows], task_metadata)
-
-    def expect_finished(self) -> None:
-        """Raise ReplayError where mteb asked for less than was listed."""
-        if self._next != len(self._listed.requests):
-            raise ReplayError(f"mteb asked for {self._next} of {len(self._listed.requests)} listed requests")
+        prompt = prompt_kind(prompt_type)
+        rows = self._listed.rows(hf_split, hf_subset, prompt, [(prompt, text) for text in texts_of(inputs)])
+        return self._served(self._embeddings[rows], task_metadata)
 
 
 class _DenseReplay(_Replay, SentenceTransformerEncoderWrapper):
@@ -87,6 +101,37 @@ class _SparseReplay(_Replay, SparseEncoderWrapper):
         places = torch.from_numpy(np.stack([placed.row, placed.col]).astype(np.int64))
         values = torch.from_numpy(placed.data)
         return torch.sparse_coo_tensor(places, values, placed.shape, check_invariants=True).coalesce()
+
+
+class CrossEncoder:
+    """Serves stored scores of pairs in the order in which the cross-encoder would give them.
+
+    Args:
+        listed: the task's request list, of pairs.
+        scores: (distinct pairs, 1), row by row as in the request list's table.
+        meta: the model as mteb's results name it.
+    """
+
+    def __init__(self, listed: RequestList, scores: np.ndarray, meta: ModelMeta) -> None:
+        self.mteb_model_meta = meta
+        self._listed = _Listed(listed)
+        self._scores = scores[:, 0]
+        self.expect_finished = self._listed.expect_finished
+
+    def predict(
+        self,
+        inputs1: Any,  # noqa: ANN401 - mteb's DataLoader
+        inputs2: Any,  # noqa: ANN401
+        *,
+        task_metadata: Any,  # noqa: ANN401
+        hf_split: str,
+        hf_subset: str,
+        prompt_type: PromptType | None = None,
+        **kwargs: object,
+    ) -> np.ndarray:
+        """The stored scores of the next listed request, (pairs,); raises ReplayError at any other."""
+        pairs = list(zip(texts_of(inputs1), texts_of(inputs2), strict=True))
+        return self._scores[self._listed.rows(hf_split, hf_subset, "", pairs)]
 
 
 def encoder(

@@ -12,17 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 from embrepro.config import Device, Model
 from embrepro.errors import ConfigError, SourceError
-from embrepro.models import dense, sparse, static
+from embrepro.models import cross_encoder, dense, sparse, static
 
 if TYPE_CHECKING:
     from mteb.models.model_meta import ModelMeta
-    from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper, SparseEncoderWrapper
-    from sentence_transformers import SentenceTransformer, SparseEncoder
+    from mteb.models.sentence_transformer_wrapper import (
+        CrossEncoderWrapper,
+        SentenceTransformerEncoderWrapper,
+        SparseEncoderWrapper,
+    )
+    from sentence_transformers import CrossEncoder, SentenceTransformer, SparseEncoder
 
-    Loaded = SentenceTransformer | SparseEncoder
+    Loaded = SentenceTransformer | SparseEncoder | CrossEncoder
     Encoder = SentenceTransformerEncoderWrapper | SparseEncoderWrapper
 
 LOADERS: dict[str, Callable[[Path, Model, str], Loaded]] = {
+    "cross-encoder": cross_encoder.load,
     "dense": dense.load,
     "sparse": sparse.load,
     "static": static.load,
@@ -31,14 +36,14 @@ LOADERS: dict[str, Callable[[Path, Model, str], Loaded]] = {
 
 @dataclass(frozen=True)
 class Facts:
-    """What a loaded model is."""
+    """What a loaded model is; a cross-encoder has neither dimensions nor a similarity."""
 
-    dimensions: int
+    dimensions: int | None
     parameters: int
     max_seq_length: int | None
     dtype: str
     normalised: bool
-    similarity: str
+    similarity: str | None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -92,24 +97,30 @@ def facts(loaded: Loaded) -> Facts:
         max_seq_length=int(limit) if limit is not None and limit < 10**9 else None,
         dtype=str(next(loaded.parameters()).dtype).removeprefix("torch."),
         normalised=any(isinstance(module, Normalize) for module in loaded),
-        similarity=str(loaded.similarity_fn_name),
+        similarity=str(loaded.similarity_fn_name) if hasattr(loaded, "similarity_fn_name") else None,
     )
 
 
-def _dimensions(loaded: Loaded) -> int:
-    from sentence_transformers import SparseEncoder
+def _dimensions(loaded: Loaded) -> int | None:
+    from sentence_transformers import CrossEncoder, SparseEncoder
 
+    if isinstance(loaded, CrossEncoder):
+        return None
     if isinstance(loaded, SparseEncoder):  # what its own method says is the width of its transformer
         return int(loaded.encode(["a"]).shape[1])
     return int(loaded.get_embedding_dimension() or 0)
 
 
-def wrap(loaded: Loaded, model: Model, revision: str, known: Facts) -> Encoder:
-    """Mteb's own wrapper around a loaded model, named as its results will be; the encoder that `mteb.evaluate` gets."""
-    from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper, SparseEncoderWrapper
+def wrap(loaded: Loaded, model: Model, revision: str, known: Facts) -> Encoder | CrossEncoderWrapper:
+    """Mteb's own wrapper around a loaded model, named as its results will be; what `mteb.evaluate` gets."""
+    from mteb.models import sentence_transformer_wrapper as wrappers
 
-    wrapper = SparseEncoderWrapper if model.family == "sparse" else SentenceTransformerEncoderWrapper
-    encoder = wrapper(loaded, model_prompts=dict(model.prompts) or None)
+    if model.scores_pairs:
+        prefixes = (model.prompts.get(part, "") for part in ("query", "document"))
+        encoder = wrappers.CrossEncoderWrapper(loaded, None, None, *prefixes)
+    else:
+        sparse_or_not = wrappers.SparseEncoderWrapper if model.family == "sparse" else wrappers.SentenceTransformerEncoderWrapper
+        encoder = sparse_or_not(loaded, model_prompts=dict(model.prompts) or None)
     encoder.mteb_model_meta = meta(model, revision, known)
     return encoder
 
@@ -119,6 +130,29 @@ def is_sparse(encoder: Encoder) -> bool:
     from mteb.models.sentence_transformer_wrapper import SparseEncoderWrapper
 
     return isinstance(encoder, SparseEncoderWrapper)
+
+
+def work_off(loaded: Loaded, texts: list[str], batch_size: int) -> None:
+    """Do what a model does with texts, for the clock: embed each; or, of a cross-encoder, score each beside itself."""
+    from sentence_transformers import CrossEncoder
+
+    if isinstance(loaded, CrossEncoder):
+        loaded.predict(_beside_itself(texts), batch_size=batch_size, show_progress_bar=False)
+    else:
+        loaded.encode(texts, batch_size=batch_size, show_progress_bar=False)
+
+
+def count_tokens(loaded: Loaded, texts: list[str]) -> int:
+    """Tokens that `work_off` makes a model read: after cutting, special tokens included, padding not."""
+    from sentence_transformers import CrossEncoder
+
+    features = loaded.preprocess(_beside_itself(texts) if isinstance(loaded, CrossEncoder) else texts)
+    mask = features.get("attention_mask")
+    return int(mask.sum() if mask is not None else features["input_ids"].numel())
+
+
+def _beside_itself(texts: list[str]) -> list[tuple[str, str]]:
+    return [(text, text) for text in texts]
 
 
 def meta(model: Model, revision: str, known: Facts) -> ModelMeta:
@@ -134,7 +168,7 @@ def meta(model: Model, revision: str, known: Facts) -> ModelMeta:
         "max_tokens": known.max_seq_length,
         "similarity_fn_name": similarity,
         "open_weights": True,
-        "model_type": ["sparse" if model.family == "sparse" else "dense"],
+        "model_type": [model.family if model.family in ("sparse", "cross-encoder") else "dense"],
         "framework": ["Sentence Transformers", "PyTorch"],
     }
     return ModelMeta.create_empty(overwrites=values)

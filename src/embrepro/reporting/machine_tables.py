@@ -115,7 +115,7 @@ def speed_overview(summary: Summary, speed: SpeedReport, origins: Origins) -> Ta
         row("Peak memory", "MB, resident", [Value(quantity(m.peak_memory_mb)) for m in found]),
         row("Size on disk", "MB", [Value(quantity(m.size_mb)) for m in found]),
         row("Parameters", "millions", [Value(f"{m.parameters / 1e6:.2f}") for m in found]),
-        row("Dimensions", "", [Value(f"{m.dimensions}") for m in found]),
+        row("Dimensions", "", [Value(DASH if m.dimensions is None else f"{m.dimensions}") for m in found]),
     ]
     columns = [
         Column("Quantity"),

@@ -244,7 +244,7 @@ def _speed(
 def _throughput(contender: Contender, setting: Setting, pool: list[str]) -> Throughput:
     rates = contender.rates[setting]
     embedded = pool[: contender.counts[setting] * len(rates)]
-    tokens_per_text = timing.count_tokens(contender.loaded, embedded) / len(embedded)
+    tokens_per_text = embrepro.models.count_tokens(contender.loaded, embedded) / len(embedded)
     rate = timing.measure(rates)
     return Throughput(
         length=setting.length,

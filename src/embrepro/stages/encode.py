@@ -26,6 +26,7 @@ from embrepro.tasks.registry import Request
 
 if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata
+    from mteb.models.sentence_transformer_wrapper import CrossEncoderWrapper
 
     from embrepro.models import Encoder
 
@@ -57,7 +58,7 @@ def run(config: Config, layout: Layout, key: str) -> Record:
     for leaf in leaves.values():
         if downloaded.tasks[leaf.name].done:
             record.tasks[leaf.name] = _encode(
-                leaf, layout, key, encoder, recipe, batch_size(model, config.device)
+                leaf, layout, key, encoder, recipe, model.scores_pairs, batch_size(model, config.device)
             )
     files = {
         store.path_of(layout.embeddings(key), name).name
@@ -102,6 +103,27 @@ def encode_distinct(
     return (sparse.vstack(vectors, "csr") if sparse.issparse(vectors[0]) else np.concatenate(vectors))[order]
 
 
+def score_distinct(
+    encoder: CrossEncoderWrapper, pairs: pl.DataFrame, metadata: TaskMetadata, size: int, work: console.Work
+) -> np.ndarray:
+    """Scores of a table of pairs, (pairs, 1) in its order; the longest pairs first."""
+    from datasets import Dataset
+    from torch.utils.data import DataLoader
+
+    length = pl.col("query").str.len_bytes() + pl.col("text").str.len_bytes()
+    ordered = pairs.with_row_index().sort(length, "query", "text", descending=[True, False, False])
+    scores = np.empty((len(pairs), 1), dtype=np.float32)
+    for part in ordered.iter_slices(TEXTS_PER_CALL):
+        queries, documents = (
+            DataLoader(Dataset.from_dict({"text": part[name].to_list()}), batch_size=size) for name in ("query", "text")
+        )
+        scores[part["index"].to_numpy(), 0] = encoder.predict(
+            queries, documents, task_metadata=metadata, hf_split="", hf_subset="", batch_size=size, show_progress_bar=False
+        )
+        work.advance(len(part))
+    return scores
+
+
 def set_threads(device: Device) -> None:
     """Fix the number of CPU threads and the order of sums, so that the same machine gives the same bytes."""
     import torch
@@ -119,23 +141,26 @@ def _encode(
     leaf: Request,
     layout: Layout,
     key: str,
-    encoder: Encoder,
+    encoder: Encoder | CrossEncoderWrapper,
     recipe: str,
+    pairs: bool,
     size: int,
 ) -> Outcome:
     folder = layout.tasks / leaf.name
+    unit = "pairs" if pairs else "texts"
     started = time.monotonic()
     try:
         manifest = frozen.read_manifest(folder)
-        listed = requests.read(folder, manifest)
+        listed = requests.read(folder, manifest, pairs=pairs)
         path = store.path_of(layout.embeddings(key), leaf.name)
         embedding_key = fingerprint([recipe, leaf.name, manifest.requests_hash])
         if store.is_whole(path, embedding_key, len(listed.texts)):
-            console.say(f"encode {key} {leaf.name}: {len(listed.texts)} texts (kept)")
+            console.say(f"encode {key} {leaf.name}: {len(listed.texts)} {unit} (kept)")
             return Outcome(stage=STAGE, key=embedding_key, details=_active(path, listed.texts))
         metadata = registry.create(leaf).metadata
-        with console.work(STAGE, f"{key} {leaf.name}", len(listed.texts), "texts") as work:
-            embeddings = encode_distinct(encoder, listed.texts, metadata, size, work)
+        with console.work(STAGE, f"{key} {leaf.name}", len(listed.texts), unit) as work:
+            embed = score_distinct if pairs else encode_distinct
+            embeddings = embed(encoder, listed.texts, metadata, size, work)
         store.write(path, embeddings, embedding_key)
         active = _active(path, listed.texts)
     except (
@@ -147,7 +172,7 @@ def _encode(
     rate = len(listed.texts) / max(seconds, 1e-9)
     asked = f" for {listed.asked} asked" if listed.asked != len(listed.texts) else ""
     console.say(
-        f"encode {key} {leaf.name}: {len(listed.texts)} texts{asked} in {console.duration(seconds)}, {rate:.0f} texts/s"
+        f"encode {key} {leaf.name}: {len(listed.texts)} {unit}{asked} in {console.duration(seconds)}, {rate:.0f} {unit}/s"
     )
     return Outcome(stage=STAGE, key=embedding_key, details=active)
 

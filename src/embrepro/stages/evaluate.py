@@ -132,10 +132,14 @@ def score(job: Job) -> Outcome:
     from embrepro.embeddings import replay
 
     manifest = frozen.read_manifest(job.task_folder)
-    listed = requests.read(job.task_folder, manifest)
+    listed = requests.read(job.task_folder, manifest, pairs=job.model.scores_pairs)
     stored = store.read(job.embeddings, len(listed.texts))
     meta = embrepro.models.meta(job.model, job.revision, job.facts)
-    encoder = replay.encoder(listed, stored.embeddings, meta, job.facts.similarity)
+    encoder = (
+        replay.CrossEncoder(listed, stored.embeddings, meta)
+        if job.model.scores_pairs
+        else replay.encoder(listed, stored.embeddings, meta, str(job.facts.similarity))
+    )
     task = frozen.thaw(job.request, job.task_folder)
     requests.quicken(task)
     with samples.tap(task) as collected:

@@ -25,12 +25,14 @@ if TYPE_CHECKING:
     from mteb.types import PromptType
 
 REQUESTS, TEXTS = "requests.parquet", "texts.parquet"
+PAIR_REQUESTS, PAIRS = "pair_requests.parquet", "pairs.parquet"
+MOST_PAIRS = 5_000_000
 STAND_IN_DIMENSIONS = 4
 
 
 @dataclass(frozen=True)
 class EncodeRequest:
-    """One call of `encode`: where it comes from and which rows of the task's text table it asks for, in order."""
+    """One call of `encode` or `predict`: where it comes from and which rows of the task's table it asks for, in order."""
 
     split: str
     subset: str
@@ -40,7 +42,10 @@ class EncodeRequest:
 
 @dataclass(frozen=True)
 class RequestList:
-    """All calls of one task, in order, over a table of distinct texts (columns prompt and text)."""
+    """All calls of one task, in order, over a table of distinct texts (columns prompt and text).
+
+    For a cross-encoder it is a table of distinct pairs (columns query and text).
+    """
 
     requests: list[EncodeRequest]
     texts: pl.DataFrame
@@ -52,23 +57,31 @@ class RequestList:
 
 
 class Recorder:
-    """Collects encode calls and numbers distinct (prompt, text) pairs in order of appearance."""
+    """Collects calls and numbers what is distinct in them, (prompt, text) or (query, text), in order of appearance."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: str = "prompt") -> None:
         self.requests: list[EncodeRequest] = []
+        self._first = first
         self._row_of: dict[tuple[str, str], int] = {}
 
     def record(self, split: str, subset: str, prompt: str, texts: Sequence[str]) -> None:
-        """Add one call."""
-        rows = [self._row_of.setdefault((prompt, text), len(self._row_of)) for text in texts]
+        """Add one call of `encode`."""
+        self._add(split, subset, prompt, [(prompt, text) for text in texts])
+
+    def record_pairs(self, split: str, subset: str, queries: Sequence[str], texts: Sequence[str]) -> None:
+        """Add one call of `predict`."""
+        self._add(split, subset, "", list(zip(queries, texts, strict=True)))
+
+    def _add(self, split: str, subset: str, prompt: str, asked: Sequence[tuple[str, str]]) -> None:
+        rows = [self._row_of.setdefault(each, len(self._row_of)) for each in asked]
         self.requests.append(EncodeRequest(split, subset, prompt, np.asarray(rows, dtype=np.uint32)))
 
     def request_list(self) -> RequestList:
         """What was collected."""
         pairs = list(self._row_of)
         texts = pl.DataFrame(
-            {"prompt": [prompt for prompt, _ in pairs], "text": [text for _, text in pairs]},
-            schema={"prompt": pl.String, "text": pl.String},
+            {self._first: [first for first, _ in pairs], "text": [text for _, text in pairs]},
+            schema={self._first: pl.String, "text": pl.String},
         )
         return RequestList(self.requests, texts)
 
@@ -92,6 +105,19 @@ def write(request: Request, folder: Path) -> Manifest:
     listed = _list(thaw(request, folder))
     if not listed.requests:
         raise TaskError("the task asks for no embeddings, so there is nothing to score")
+    _write(listed, folder / REQUESTS, folder / TEXTS)
+    names = [REQUESTS, TEXTS]
+    task = thaw(request, folder)
+    if _ranks_documents(task):
+        _write(_list_pairs(task), folder / PAIR_REQUESTS, folder / PAIRS)
+        names += [PAIR_REQUESTS, PAIRS]
+    hashes = {name: sha256(folder / name) for name in names}
+    manifest = read_manifest(folder).model_copy(update={"requests": hashes})
+    write_json(folder / "manifest.json", manifest.model_dump())
+    return manifest
+
+
+def _write(listed: RequestList, requests: Path, texts: Path) -> None:
     rows = {
         "split": [call.split for call in listed.requests],
         "subset": [call.subset for call in listed.requests],
@@ -99,23 +125,28 @@ def write(request: Request, folder: Path) -> Manifest:
         "rows": [call.rows.tolist() for call in listed.requests],
     }
     table = pl.DataFrame(rows, schema_overrides={"rows": pl.List(pl.UInt32)})
-    table.write_parquet(folder / REQUESTS)
-    listed.texts.write_parquet(folder / TEXTS)
-    hashes = {name: sha256(folder / name) for name in (REQUESTS, TEXTS)}
-    manifest = read_manifest(folder).model_copy(update={"requests": hashes})
-    write_json(folder / "manifest.json", manifest.model_dump())
-    return manifest
+    table.write_parquet(requests)
+    listed.texts.write_parquet(texts)
 
 
-def read(folder: Path, manifest: Manifest) -> RequestList:
-    """Read a task's request list; raises TaskError where a file is not the one that was written."""
+def read(folder: Path, manifest: Manifest, *, pairs: bool = False) -> RequestList:
+    """Read a task's request list, of texts to embed or of pairs to score.
+
+    Raises:
+        TaskError: a file is not the one that was written, or there are no pairs.
+    """
+    if pairs and PAIRS not in manifest.requests:
+        raise TaskError(
+            "a cross-encoder scores documents that are ranked already, and this task brings none, or more than "
+            f"{MOST_PAIRS:,}; use a task of type Reranking"
+        )
     verify(folder, manifest.requests)
-    table = pl.read_parquet(folder / REQUESTS)
+    table = pl.read_parquet(folder / (PAIR_REQUESTS if pairs else REQUESTS))
     requests = [
         EncodeRequest(split, subset, prompt, np.asarray(rows, dtype=np.uint32))
         for split, subset, prompt, rows in table.iter_rows()
     ]
-    return RequestList(requests, pl.read_parquet(folder / TEXTS))
+    return RequestList(requests, pl.read_parquet(folder / (PAIRS if pairs else TEXTS)))
 
 
 def _list(task: AbsTask) -> RequestList:
@@ -148,6 +179,50 @@ def _list(task: AbsTask) -> RequestList:
             texts = texts_of(inputs)
             recorder.record(hf_split, hf_subset, prompt_kind(prompt_type), texts)
             return self.generator.standard_normal((len(texts), STAND_IN_DIMENSIONS), dtype=np.float32)
+
+    with _cheap(task):
+        mteb.evaluate(StandIn(), task, cache=None, co2_tracker=False, show_progress_bar=False)
+    return recorder.request_list()
+
+
+def _ranks_documents(task: AbsTask) -> bool:
+    """Whether a task says for each query which documents to rank, as a cross-encoder needs it, and not too many."""
+    from mteb.abstasks import AbsTaskRetrieval
+
+    if not isinstance(task, AbsTaskRetrieval):
+        return False
+    splits = [data for subset in task.dataset.values() for name, data in subset.items() if name in task.eval_splits]
+    if not splits or not all(data.get("top_ranked") for data in splits):
+        return False
+    return sum(len(found) for data in splits for found in data["top_ranked"].values()) <= MOST_PAIRS
+
+
+def _list_pairs(task: AbsTask) -> RequestList:
+    import mteb
+    from mteb.models.model_meta import ModelMeta
+
+    recorder = Recorder("query")
+
+    class StandIn:
+        def __init__(self) -> None:
+            overwrites = {"name": "embrepro/stand-in", "revision": "1", "model_type": ["cross-encoder"]}
+            self.mteb_model_meta = ModelMeta.create_empty(overwrites=overwrites)
+            self.generator = np.random.default_rng(0)
+
+        def predict(
+            self,
+            inputs1: Any,  # noqa: ANN401
+            inputs2: Any,  # noqa: ANN401
+            *,
+            task_metadata: Any,  # noqa: ANN401
+            hf_split: str,
+            hf_subset: str,
+            prompt_type: PromptType | None = None,
+            **kwargs: object,
+        ) -> np.ndarray:
+            queries = texts_of(inputs1)
+            recorder.record_pairs(hf_split, hf_subset, queries, texts_of(inputs2))
+            return self.generator.standard_normal(len(queries), dtype=np.float32)
 
     with _cheap(task):
         mteb.evaluate(StandIn(), task, cache=None, co2_tracker=False, show_progress_bar=False)
