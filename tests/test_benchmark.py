@@ -165,7 +165,7 @@ def test_tokens_of_a_static_model_are_its_tokenizers(static_folder: Path) -> Non
     texts = benchmark.texts("long")[:50]
     tokenizer = Tokenizer.from_file(str(static_folder / "tokenizer.json"))
     expected = sum(len(each.ids) for each in tokenizer.encode_batch(texts, add_special_tokens=False))
-    assert timing.count_tokens(loaded, texts) == expected
+    assert models.count_tokens(loaded, texts) == expected
 
 
 def test_calibration_gives_whole_batches_that_last(static_folder: Path) -> None:
@@ -266,7 +266,7 @@ def test_tokens_of_a_transformer_are_those_it_reads(minilm: tuple[Model, Path]) 
     tokenizer.no_truncation()
     whole = [len(each.ids) for each in tokenizer.encode_batch(texts)]
     assert max(whole) > 256
-    assert timing.count_tokens(loaded, texts) == sum(min(256, tokens) for tokens in whole)
+    assert models.count_tokens(loaded, texts) == sum(min(256, tokens) for tokens in whole)
 
 
 @pytest.mark.slow

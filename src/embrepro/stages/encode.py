@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 STAGE = "encode"
 PACKAGES = ("torch", "transformers", "tokenizers", "sentence-transformers", "mteb", "numpy")
-TEXTS_PER_CALL = 2048
+BATCHES_PER_CALL = 32  # how often a run says how far it is
 
 
 def run(config: Config, layout: Layout, key: str) -> Record:
@@ -85,7 +85,7 @@ def encode_distinct(
     parts: list[tuple[np.ndarray, Rows]] = []
     for (prompt,), group in texts.with_row_index().group_by("prompt", maintain_order=True):
         ordered = group.sort(pl.col("text").str.len_bytes(), "text", descending=[True, False])
-        for part in ordered.iter_slices(TEXTS_PER_CALL):
+        for part in ordered.iter_slices(BATCHES_PER_CALL * size):
             loader = DataLoader(Dataset.from_dict({"text": part["text"].to_list()}), batch_size=size)
             vectors = encoder.encode(
                 loader,
@@ -113,7 +113,7 @@ def score_distinct(
     length = pl.col("query").str.len_bytes() + pl.col("text").str.len_bytes()
     ordered = pairs.with_row_index().sort(length, "query", "text", descending=[True, False, False])
     scores = np.empty((len(pairs), 1), dtype=np.float32)
-    for part in ordered.iter_slices(TEXTS_PER_CALL):
+    for part in ordered.iter_slices(BATCHES_PER_CALL * size):
         queries, documents = (
             DataLoader(Dataset.from_dict({"text": part[name].to_list()}), batch_size=size) for name in ("query", "text")
         )
