@@ -9,6 +9,9 @@ VENV := .venv
 LOCK_TOOLS := .cache/lock-tools
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHON
+# The words of this call are for its own targets, not for a make that one of them starts (the tests do).
+MAKEOVERRIDES :=
+unexport ARGS BASE BASELINE DEVICE IMAGES MODEL RUNTIME SET TASKS UPGRADE
 
 # Hydra overrides from the words given on the command line, if any.
 OVERRIDES := $(if $(MODEL),-S 'model=$(MODEL)') $(if $(BASELINE),-S 'baseline=$(BASELINE)') \

@@ -158,6 +158,13 @@ def test_make_help_explains_every_target() -> None:
     assert [target for target in phony[1].split() if not re.search(rf"make {target} +\w", shown)] == []
 
 
+def test_the_words_of_a_make_do_not_reach_a_make_within_it() -> None:
+    within = "--eval=within: ; @$(MAKE) --silent --dry-run images"
+    said = make(within, "within", "ARGS=--durations=1", "IMAGES=cuda", "BASE=mine")
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.rstrip().endswith("scripts/images.py")
+
+
 def test_a_python_of_another_version_is_refused_by_name(tmp_path: Path) -> None:
     other = tmp_path / "python"
     other.write_text("#!/bin/sh\necho 3.12\n")
