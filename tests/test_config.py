@@ -219,6 +219,8 @@ def test_a_model_key_that_is_not_there_names_the_nearest() -> None:
         ("tasks.names", [], "tasks: give either names"),
         ("tasks.languages", "eng", "tasks.languages"),
         ("tasks.subsets", ["deu"], "tasks.subsets"),
+        ("tasks.rerank", 0, "tasks.rerank"),
+        ("tasks.rerank", 1001, "tasks.rerank"),
         ("tasks.allow_missing", "perhaps", "tasks.allow_missing"),
         ("models.minilm.family", "dens", "did you mean dense"),
         ("models.minilm.dtype", "float8", "models.minilm.dtype"),

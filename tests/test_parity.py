@@ -20,7 +20,7 @@ from embrepro.errors import TaskError
 from embrepro.files import sha256
 from embrepro.sources import models as model_sources
 from embrepro.stages import encode, evaluate
-from embrepro.tasks import frozen, registry, requests, samples
+from embrepro.tasks import first_stage, frozen, registry, requests, samples
 from embrepro.tasks.registry import Request
 
 DEVICE = Device(name="cpu")
@@ -46,6 +46,11 @@ TYPES = {
 
 RANKED = sorted(name for name, task in TEXT_MOCKS.items() if "Reranking" in task.metadata.type)
 """Those that say for each query which documents are to be ranked."""
+DIALOGUES = "MockRetrievalDialogTask"
+SEARCHED = sorted(
+    name for name, task in TEXT_MOCKS.items() if task.metadata.type == "Retrieval" and name != DIALOGUES
+)
+"""Those that search a whole corpus for texts."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -125,14 +130,17 @@ def _by_the_kit(name: str, encoder: Any, known: models.Facts, folder: Path) -> t
     return result, collected
 
 
-def _by_the_kit_in_pairs(name: str, encoder: Any, folder: Path) -> tuple[Any, samples.Samples]:
+def _by_the_kit_in_pairs(
+    name: str, encoder: Any, folder: Path, rerank: int | None = None
+) -> tuple[Any, samples.Samples]:
     request = _request(name)
     frozen.freeze(request, folder, None)
-    listed = requests.read(folder, requests.write(request, folder), pairs=True)
+    listed = requests.read(folder, requests.write(request, folder, rerank), pairs=True)
     with console.work("test", name, len(listed.texts), "pairs") as work:
         scores = encode.score_distinct(encoder, listed.texts, registry.create(request).metadata, 32, work)
     replayed = replay.CrossEncoder(listed, scores, encoder.mteb_model_meta)
     task = frozen.thaw(request, folder)
+    first_stage.attach(task, folder)
     with samples.tap(task) as collected:
         result = mteb.evaluate(
             replayed, task, cache=None, co2_tracker=False, show_progress_bar=False
@@ -212,6 +220,33 @@ def test_cross_encoder_scores_within_a_millionth(
     theirs = _by_mteb(name, encoder)
     assert _numbers(_scores(ours)) == pytest.approx(_numbers(_scores(theirs)), abs=1e-6, nan_ok=True)
     assert statistics.point(collected.frame, str(collected.statistic)) == pytest.approx(ours.main_score, abs=1e-5)
+
+
+@pytest.mark.parametrize("depth", [1, 100])
+@pytest.mark.parametrize("name", SEARCHED)
+def test_a_cross_encoder_behind_bm25_scores_as_mteb_has_it_in_two_stages(
+    name: str, depth: int, cross_encoder: tuple[Any, models.Facts], tmp_path: Path
+) -> None:
+    encoder, _ = cross_encoder
+    ours, _ = _by_the_kit_in_pairs(name, encoder, tmp_path / "kit", depth)
+    bm25 = mteb.get_model("mteb/baseline-bm25s")
+    first = mteb.evaluate(
+        bm25, TEXT_MOCKS[name](), cache=None, co2_tracker=False, show_progress_bar=False, prediction_folder=tmp_path / "first"
+    ).task_results[0]
+    task = TEXT_MOCKS[name]().convert_to_reranking(tmp_path / "first", top_k=depth)
+    theirs = mteb.evaluate(encoder, task, cache=None, co2_tracker=False, show_progress_bar=False).task_results[0]
+    assert _numbers(_scores(ours)) == pytest.approx(_numbers(_scores(theirs)), abs=1e-6, nan_ok=True)
+    stage = frozen.read_manifest(tmp_path / "kit").first_stage
+    assert stage is not None
+    assert (stage.depth, stage.score) == (depth, first.main_score)
+
+
+def test_a_first_stage_that_fails_loses_the_task_for_cross_encoders_alone(tmp_path: Path) -> None:
+    frozen.freeze(_request(DIALOGUES), tmp_path, None)
+    manifest = requests.write(_request(DIALOGUES), tmp_path, rerank=10)
+    assert requests.read(tmp_path, manifest).requests
+    with pytest.raises(TaskError, match="BM25 failed: AttributeError: 'list' object"):
+        requests.read(tmp_path, manifest, pairs=True)
 
 
 @pytest.mark.parametrize("name", sorted(TEXT_MOCKS.keys() - set(RANKED)))

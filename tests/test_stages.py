@@ -468,7 +468,7 @@ def test_a_sparse_model_goes_through_all_stages(sources: Path, sparse_folder: Pa
 def test_a_cross_encoder_goes_through_all_stages_beside_an_embedding_model(
     sources: Path, cross_encoder_folder: Path, tmp_path: Path
 ) -> None:
-    """It ranks what the task brings; a task that brings nothing to rank is a row with its reason."""
+    """It ranks what the task brings, or what BM25 finds; a task with nothing to rank is a row with its reason."""
     changed = values(
         sources,
         models__small={"org": "test", "name": "small", "family": "cross-encoder", "folder": str(cross_encoder_folder)},
@@ -489,6 +489,17 @@ def test_a_cross_encoder_goes_through_all_stages_beside_an_embedding_model(
     report.run(chosen, layout)
     before = run(chosen, layout)
     assert before == metrics
+    written = times(layout.embeddings("big"))
+    behind = run(config.check(changed | {"tasks": changed["tasks"] | {"rerank": 5}}, "test"), layout)
+    assert times(layout.embeddings("big")) == written
+    assert 0 < behind["models"]["small"]["scores"].pop(RETRIEVAL) <= 1
+    assert behind["models"]["small"]["scores"].items() <= metrics["models"]["small"]["scores"].items()
+    summary, _ = report.read(layout)
+    notes = {key: cell.note for row in summary.tasks for key, cell in row.cells.items() if row.name == RETRIEVAL}
+    assert notes.pop("big") is None
+    assert "ranks anew the first 5 documents of BM25, which by itself reaches " in (notes["small"] or "")
+    report.run(chosen, layout)
+    assert str(notes["small"]) in (layout.reports / "report.md").read_text()
 
 
 @pytest.mark.slow

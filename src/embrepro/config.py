@@ -132,6 +132,12 @@ class Tasks(Strict):
     )
     languages: list[str] | None = Field(default=None, description="ISO 639-3 codes, such as eng or eng-Latn")
     subsets: dict[str, list[str]] = Field(default_factory=dict, description="task -> subsets to keep")
+    rerank: int | None = Field(
+        default=None,
+        gt=0,
+        le=1000,
+        description="documents of BM25's ranking that a cross-encoder ranks anew in a retrieval task",
+    )
     allow_missing: bool = Field(default=False, description="end well although a requested task has no score")
 
     @model_validator(mode="after")

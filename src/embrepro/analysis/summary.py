@@ -32,6 +32,7 @@ class Cell(_Document):
     score: float | None = Field(default=None, description="main score, 0-1")
     interval: Interval | None = None
     samples: int | None = Field(default=None, description="queries, pairs or documents that were scored")
+    note: str | None = Field(default=None, description="what the score rests on beside the model, such as a first stage")
 
 
 class Difference(_Document):

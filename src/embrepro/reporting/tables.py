@@ -73,7 +73,7 @@ def _score_cell(task: TaskRow, model: str, origins: Origins) -> Value:
         return Value("missing", note=_reason(cell), tone="missing", sort=None)
     return Value(
         score(cell.score),
-        note=score_interval(cell.interval),
+        note="; ".join(part for part in (score_interval(cell.interval), cell.note) if part),
         sort=cell.score,
         origin=origins.of_score(task, model),
     )

@@ -117,16 +117,31 @@ def _rows(
     with console.work(STAGE, "intervals", len(requested), "tasks") as work:
         for request in requested:
             cells = {
-                key: _cell(records[key].tasks[request.name], scored[key].get(request.name), config.seed)
-                for key in config.models
+                key: _cell(
+                    records[key].tasks[request.name],
+                    scored[key].get(request.name),
+                    _first_stage(request, layout) if model.scores_pairs else None,
+                    config.seed,
+                )
+                for key, model in config.models.items()
             }
             rows.append(_row(request, layout, cells, differences.get(request.name)))
             work.advance(1)
     return rows
 
 
-def _cell(outcome: Outcome, scored: Scored | None, seed: int) -> Cell:
-    return comparison.cell(scored, seed) if scored else Cell(status=outcome.status)
+def _cell(outcome: Outcome, scored: Scored | None, note: str | None, seed: int) -> Cell:
+    if scored is None:
+        return Cell(status=outcome.status)
+    return comparison.cell(scored, seed).model_copy(update={"note": note})
+
+
+def _first_stage(request: Request, layout: Layout) -> str | None:
+    """In words, what ranked the documents that a cross-encoder ranks anew, where the task brings no ranking itself."""
+    manifest = None if request.parts else _manifest(layout.tasks / request.name)
+    if manifest is None or (stage := manifest.first_stage) is None or stage.score is None:
+        return None
+    return f"ranks anew the first {stage.depth} documents of BM25, which by itself reaches {100 * stage.score:.2f}"
 
 
 def _row(request: Request, layout: Layout, cells: dict[str, Cell], difference: Difference | None) -> TaskRow:

@@ -14,7 +14,7 @@ from embrepro.layout import Layout
 from embrepro.models import expect_device
 from embrepro.sources import models as model_sources
 from embrepro.stages.records import Outcome, Record, reason
-from embrepro.tasks import frozen, registry, requests
+from embrepro.tasks import first_stage, frozen, registry, requests
 from embrepro.tasks.registry import Request
 
 STAGE = "download"
@@ -34,10 +34,11 @@ def run(config: Config, layout: Layout) -> Record:
     make_folder(layout.tasks)
     _fetch_models(config, layout, mirror)
     leaves = {leaf.name: leaf for request in requested for leaf in request.leaves()}
+    rerank = config.tasks.rerank if any(model.scores_pairs for model in config.models.values()) else None
     record = Record()
     with console.work(STAGE, "tasks", len(leaves), "tasks") as work:
         for leaf in leaves.values():
-            record.tasks[leaf.name] = _freeze(leaf, layout, mirror)
+            record.tasks[leaf.name] = _freeze(leaf, layout, mirror, rerank)
             work.advance(1)
     keep_only(layout.models, set(config.models))
     keep_only(layout.tasks, {name for name, outcome in record.tasks.items() if outcome.done})
@@ -55,9 +56,9 @@ def _fetch_models(config: Config, layout: Layout, mirror: Path | None) -> None:
         )
 
 
-def _freeze(request: Request, layout: Layout, mirror: Path | None) -> Outcome:
+def _freeze(request: Request, layout: Layout, mirror: Path | None, rerank: int | None) -> Outcome:
     folder = layout.tasks / request.name
-    key = _key(request)
+    key = _key(request, rerank)
     started = time.monotonic()
     try:
         if _is_whole(folder, key):
@@ -65,7 +66,7 @@ def _freeze(request: Request, layout: Layout, mirror: Path | None) -> Outcome:
         else:
             with replacing_folder(folder) as unfinished:
                 frozen.freeze(request, unfinished, mirror)
-                manifest = requests.write(request, unfinished)
+                manifest = requests.write(request, unfinished, rerank)
                 write_json(unfinished / "key.json", {"key": key})
             took = console.duration(time.monotonic() - started)
     except (
@@ -88,11 +89,13 @@ def _is_whole(folder: Path, key: str) -> bool:
     return True
 
 
-def _key(request: Request) -> str:
-    """What decides a frozen task: what is asked for, the task's pins, mteb, and the code that freezes."""
-    metadata = registry.create(request).metadata
-    packages = {name: version(name) for name in ("mteb", "datasets", "pyarrow", "polars")}
+def _key(request: Request, rerank: int | None) -> str:
+    """What decides a frozen task: what is asked for, the task's pins, mteb, BM25, and the code that freezes."""
+    task = registry.create(request)
+    metadata = task.metadata
+    depth = rerank if first_stage.is_searched(task) else None
+    packages = {name: version(name) for name in ("mteb", "datasets", "pyarrow", "polars", "bm25s", "pystemmer")}
     code = source_hash("tasks")
     return fingerprint(
-        [request.name, request.subsets, request.splits, dict(metadata.dataset), packages, code]
+        [request.name, request.subsets, request.splits, depth, dict(metadata.dataset), packages, code]
     )

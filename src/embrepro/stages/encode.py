@@ -153,7 +153,7 @@ def _encode(
         manifest = frozen.read_manifest(folder)
         listed = requests.read(folder, manifest, pairs=pairs)
         path = store.path_of(layout.embeddings(key), leaf.name)
-        embedding_key = fingerprint([recipe, leaf.name, manifest.requests_hash])
+        embedding_key = fingerprint([recipe, leaf.name, requests.identity(manifest, pairs=pairs)])
         if store.is_whole(path, embedding_key, len(listed.texts)):
             console.say(f"encode {key} {leaf.name}: {len(listed.texts)} {unit} (kept)")
             return Outcome(stage=STAGE, key=embedding_key, details=_active(path, listed.texts))

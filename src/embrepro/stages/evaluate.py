@@ -27,7 +27,7 @@ from embrepro.errors import TaskError
 from embrepro.files import dump_json, fingerprint, keep_only, make_folder, sha256, source_hash, write_text
 from embrepro.layout import Layout
 from embrepro.stages.records import Outcome, Record, reason
-from embrepro.tasks import frozen, registry, requests, samples, suite
+from embrepro.tasks import first_stage, frozen, registry, requests, samples, suite
 from embrepro.tasks.registry import Request
 
 if TYPE_CHECKING:
@@ -141,6 +141,8 @@ def score(job: Job) -> Outcome:
         else replay.encoder(listed, stored.embeddings, meta, str(job.facts.similarity))
     )
     task = frozen.thaw(job.request, job.task_folder)
+    if job.model.scores_pairs:
+        first_stage.attach(task, job.task_folder)
     requests.quicken(task)
     with samples.tap(task) as collected:
         result = mteb.evaluate(

@@ -8,6 +8,8 @@ Layout of a frozen task::
     <task>/data/<subset>/<split>.parquet              classification, STS, clustering, ...
     <task>/data/<subset>/<split>/corpus.parquet       retrieval and reranking, with queries, qrels, top_ranked
     <task>/requests.parquet, texts.parquet            what an encoder is asked for (see `requests`)
+    <task>/pair_requests.parquet, pairs.parquet       what a cross-encoder is asked for, where there is a ranking
+    <task>/first_stage.json                           the ranking, where BM25 made it (see `first_stage`)
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from embrepro.errors import TaskError
 from embrepro.files import fingerprint, read_model, sha256, write_json
 from embrepro.sources import snapshots
 from embrepro.tasks import completeness, registry
+from embrepro.tasks.first_stage import FirstStage
 from embrepro.tasks.registry import Request, create
 
 if TYPE_CHECKING:
@@ -61,16 +64,12 @@ class Manifest(BaseModel):
     random_state: dict[str, Any] | None
     files: dict[str, str]
     requests: dict[str, str] = {}
+    first_stage: FirstStage | None = None
 
     @property
     def data_hash(self) -> str:
         """SHA-256 over what decides a score: the files, the structure and the generator's state, not who served them."""
         return fingerprint([self.files, self.tree, self.attributes, self.random_state, self.subsets, self.splits])
-
-    @property
-    def requests_hash(self) -> str:
-        """SHA-256 over the request list."""
-        return fingerprint(self.requests)
 
 
 def freeze(request: Request, folder: Path, mirror: Path | None) -> Manifest:

@@ -16,7 +16,8 @@ import numpy as np
 import polars as pl
 
 from embrepro.errors import TaskError
-from embrepro.files import sha256, write_json
+from embrepro.files import fingerprint, sha256, write_json
+from embrepro.tasks import first_stage
 from embrepro.tasks.frozen import Manifest, read_manifest, thaw, verify
 from embrepro.tasks.registry import Request
 
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from mteb import AbsTask
     from mteb.types import PromptType
 
-REQUESTS, TEXTS = "requests.parquet", "texts.parquet"
-PAIR_REQUESTS, PAIRS = "pair_requests.parquet", "pairs.parquet"
+FILES = REQUESTS, TEXTS = "requests.parquet", "texts.parquet"
+PAIR_FILES = PAIR_REQUESTS, PAIRS = "pair_requests.parquet", "pairs.parquet"
 MOST_PAIRS = 5_000_000
 STAND_IN_DIMENSIONS = 4
 
@@ -96,8 +97,13 @@ def texts_of(inputs: Any) -> list[str]:  # noqa: ANN401 - mteb hands a DataLoade
     return list(inputs.dataset["text"][:])
 
 
-def write(request: Request, folder: Path) -> Manifest:
+def write(request: Request, folder: Path, rerank: int | None = None) -> Manifest:
     """List a frozen task's requests and write them beside its data; returns the manifest with their hashes.
+
+    Args:
+        request: the task.
+        folder: where it was frozen.
+        rerank: how many documents of BM25's ranking a cross-encoder ranks anew where the task brings no ranking.
 
     Raises:
         TaskError: the task asks for nothing.
@@ -106,13 +112,18 @@ def write(request: Request, folder: Path) -> Manifest:
     if not listed.requests:
         raise TaskError("the task asks for no embeddings, so there is nothing to score")
     _write(listed, folder / REQUESTS, folder / TEXTS)
-    names = [REQUESTS, TEXTS]
+    names = [*FILES]
+    ranked = None
+    if rerank and first_stage.is_searched(task := thaw(request, folder)):
+        ranked = first_stage.rank(task, folder, rerank)
+        names += [] if ranked.failure else [first_stage.FILE]
     task = thaw(request, folder)
+    first_stage.attach(task, folder)
     if _ranks_documents(task):
         _write(_list_pairs(task), folder / PAIR_REQUESTS, folder / PAIRS)
-        names += [PAIR_REQUESTS, PAIRS]
+        names += PAIR_FILES
     hashes = {name: sha256(folder / name) for name in names}
-    manifest = read_manifest(folder).model_copy(update={"requests": hashes})
+    manifest = read_manifest(folder).model_copy(update={"requests": hashes, "first_stage": ranked})
     write_json(folder / "manifest.json", manifest.model_dump())
     return manifest
 
@@ -135,10 +146,13 @@ def read(folder: Path, manifest: Manifest, *, pairs: bool = False) -> RequestLis
     Raises:
         TaskError: a file is not the one that was written, or there are no pairs.
     """
+    if pairs and (stage := manifest.first_stage) and stage.failure:
+        raise TaskError(f"a cross-encoder needs documents that are ranked already, and BM25 failed: {stage.failure}")
     if pairs and PAIRS not in manifest.requests:
         raise TaskError(
             "a cross-encoder scores documents that are ranked already, and this task brings none, or more than "
-            f"{MOST_PAIRS:,}; use a task of type Reranking"
+            f"{MOST_PAIRS:,}; use a task of type Reranking, or set tasks.rerank for one of type Retrieval "
+            "(the custom suite's score every document)"
         )
     verify(folder, manifest.requests)
     table = pl.read_parquet(folder / (PAIR_REQUESTS if pairs else REQUESTS))
@@ -147,6 +161,11 @@ def read(folder: Path, manifest: Manifest, *, pairs: bool = False) -> RequestLis
         for split, subset, prompt, rows in table.iter_rows()
     ]
     return RequestList(requests, pl.read_parquet(folder / (PAIRS if pairs else TEXTS)))
+
+
+def identity(manifest: Manifest, *, pairs: bool = False) -> str:
+    """SHA-256 over a request list: of texts to embed, or of pairs to score."""
+    return fingerprint({name: manifest.requests[name] for name in (PAIR_FILES if pairs else FILES)})
 
 
 def _list(task: AbsTask) -> RequestList:
@@ -232,15 +251,13 @@ def _list_pairs(task: AbsTask) -> RequestList:
 @contextmanager
 def _cheap(task: AbsTask) -> Iterator[None]:
     """Spare the work that no request depends on: classifiers, clusters, and ranks of a thousand documents a query."""
-    from mteb.abstasks import AbsTaskClassification, AbsTaskRetrieval, clustering
+    from mteb.abstasks import AbsTaskClassification, clustering
     from sklearn.dummy import DummyClassifier
 
     quicken(task)
     if isinstance(task, AbsTaskClassification):
         task.evaluator_model = DummyClassifier()
-    retrieves = isinstance(task, AbsTaskRetrieval) and task.metadata.type == "Retrieval"
-    # A task with scores of its own may need every document it asked for.
-    if retrieves and type(task).task_specific_scores is AbsTaskRetrieval.task_specific_scores:
+    if first_stage.is_searched(task):
         task._top_k = 1
     real = clustering.MiniBatchKMeans
     clustering.MiniBatchKMeans = _OneCluster
