@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,13 @@ def test_every_pair_of_models_composes_with_the_baseline_first() -> None:
             chosen = composed(f"model={model}", f"baseline={baseline}")
             assert (chosen.candidate, chosen.baseline) == (model, baseline)
             assert set(chosen.models) == {model, baseline}
+
+
+def test_a_task_set_of_one_line_is_whole(tmp_path: Path) -> None:
+    """DVC composes `conf/` itself, and refuses a parameter of `dvc.yaml` that params.yaml lacks."""
+    shutil.copytree(CONF, tmp_path / "conf")
+    (tmp_path / "conf" / "tasks" / "mine.yaml").write_text("names: [STS12]\n")
+    assert set(config.compose(["tasks=mine"], tmp_path / "conf")["tasks"]) == set(config.Tasks.model_fields)
 
 
 def test_a_list_of_tasks_can_be_given_in_one_word() -> None:
