@@ -495,11 +495,14 @@ def test_a_cross_encoder_goes_through_all_stages_beside_an_embedding_model(
     assert 0 < behind["models"]["small"]["scores"].pop(RETRIEVAL) <= 1
     assert behind["models"]["small"]["scores"].items() <= metrics["models"]["small"]["scores"].items()
     summary, _ = report.read(layout)
-    notes = {key: cell.note for row in summary.tasks for key, cell in row.cells.items() if row.name == RETRIEVAL}
-    assert notes.pop("big") is None
-    assert "ranks anew the first 5 documents of BM25, which by itself reaches " in (notes["small"] or "")
+    cells = next(row.cells for row in summary.tasks if row.name == RETRIEVAL)
+    assert cells["big"].first_stage is None
+    bm25 = frozen.read_manifest(layout.tasks / RETRIEVAL).first_stage
+    assert cells["small"].first_stage == bm25
+    assert bm25 is not None
+    assert bm25.score is not None
     report.run(chosen, layout)
-    assert str(notes["small"]) in (layout.reports / "report.md").read_text()
+    assert f"ranks anew BM25's first 5; BM25 alone {100 * bm25.score:.2f}" in (layout.reports / "report.md").read_text()
 
 
 @pytest.mark.slow

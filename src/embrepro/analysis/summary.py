@@ -10,6 +10,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from embrepro.tasks.first_stage import FirstStage
+
 Role = Literal["baseline", "candidate"]
 Outcome = Literal["better", "worse", "not distinguishable"]
 
@@ -32,7 +34,7 @@ class Cell(_Document):
     score: float | None = Field(default=None, description="main score, 0-1")
     interval: Interval | None = None
     samples: int | None = Field(default=None, description="queries, pairs or documents that were scored")
-    note: str | None = Field(default=None, description="what the score rests on beside the model, such as a first stage")
+    first_stage: FirstStage | None = Field(default=None, description="what a cross-encoder's documents were ranked by")
 
 
 class Difference(_Document):

@@ -73,10 +73,16 @@ def _score_cell(task: TaskRow, model: str, origins: Origins) -> Value:
         return Value("missing", note=_reason(cell), tone="missing", sort=None)
     return Value(
         score(cell.score),
-        note="; ".join(part for part in (score_interval(cell.interval), cell.note) if part),
+        note=score_interval(cell.interval) + (f" of BM25's {cell.first_stage.depth}" if cell.first_stage else ""),
         sort=cell.score,
         origin=origins.of_score(task, model),
     )
+
+
+def _first_stage(cell: Cell | None) -> str:
+    if cell is None or (stage := cell.first_stage) is None or stage.score is None:
+        return ""
+    return f"ranks anew BM25's first {stage.depth}; BM25 alone {score(stage.score)}"
 
 
 def _reason(cell: Cell | None) -> str:
@@ -152,7 +158,7 @@ def _status_row(summary: Summary, task: TaskRow) -> list[Value]:
     return [
         task_name(task),
         *[
-            Value(_reason(cell), tone="good" if cell and cell.score is not None else "missing")
+            Value(_reason(cell), note=_first_stage(cell), tone="good" if cell and cell.score is not None else "missing")
             for cell in cells
         ],
         Value(DASH if samples is None else f"{samples:,}", sort=samples),

@@ -37,7 +37,8 @@ from embrepro.tasks.registry import Request
 if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata
 
-    from embrepro.tasks.frozen import Manifest
+    from embrepro.tasks.first_stage import FirstStage
+from embrepro.tasks.frozen import Manifest
 
 STAGE = "aggregate"
 BINS = 40
@@ -130,18 +131,16 @@ def _rows(
     return rows
 
 
-def _cell(outcome: Outcome, scored: Scored | None, note: str | None, seed: int) -> Cell:
+def _cell(outcome: Outcome, scored: Scored | None, first_stage: FirstStage | None, seed: int) -> Cell:
     if scored is None:
         return Cell(status=outcome.status)
-    return comparison.cell(scored, seed).model_copy(update={"note": note})
+    return comparison.cell(scored, seed).model_copy(update={"first_stage": first_stage})
 
 
-def _first_stage(request: Request, layout: Layout) -> str | None:
-    """In words, what ranked the documents that a cross-encoder ranks anew, where the task brings no ranking itself."""
+def _first_stage(request: Request, layout: Layout) -> FirstStage | None:
+    """What ranked the documents that a cross-encoder ranks anew, where the task brings no ranking itself."""
     manifest = None if request.parts else _manifest(layout.tasks / request.name)
-    if manifest is None or (stage := manifest.first_stage) is None or stage.score is None:
-        return None
-    return f"ranks anew the first {stage.depth} documents of BM25, which by itself reaches {100 * stage.score:.2f}"
+    return manifest.first_stage if manifest else None
 
 
 def _row(request: Request, layout: Layout, cells: dict[str, Cell], difference: Difference | None) -> TaskRow:

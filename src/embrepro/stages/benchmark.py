@@ -25,6 +25,7 @@ from embrepro.config import Benchmark, Config
 from embrepro.files import read_model, write_json
 from embrepro.layout import Layout
 from embrepro.reporting import provenance
+from embrepro.reporting.cells import quantity
 from embrepro.sources import models as model_sources
 from embrepro.tasks.suite.items import CATEGORIES, ClusteringItem, RetrievalItem, read_items
 
@@ -277,6 +278,6 @@ def _say(report: SpeedReport, key: str, seconds: float) -> None:
     fastest = max(setting.texts_per_second.median for setting in found.throughput)
     words = f"up to {fastest:.0f} texts/s, a query in {found.latency.p50:.2f} ms, {found.size_mb:.1f} MB"
     if ratio := report.throughput_ratio.get(key):
-        interval = f"[{ratio.low:.1f}, {ratio.high:.1f}]"
-        words += f", {ratio.median:.1f} {interval} times the throughput of {report.baseline}"
+        interval = f"[{quantity(ratio.low)}, {quantity(ratio.high)}]"
+        words += f", {quantity(ratio.median)} {interval} times the throughput of {report.baseline}"
     console.say(f"benchmark {key}: {words}, measured in {console.duration(seconds)}")

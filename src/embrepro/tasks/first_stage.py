@@ -9,11 +9,13 @@ find among its first ones stays lost, as it would in use (that evaluator adds su
 from __future__ import annotations
 
 import json
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from embrepro.files import write_text
 
@@ -28,8 +30,8 @@ class FirstStage(BaseModel):
     """What ranked the documents first, and how well, or why it could not."""
 
     model: str
-    depth: int
-    score: float | None = None
+    depth: int = Field(description="documents a query")
+    score: float | None = Field(default=None, description="its own main score, 0-1")
     failure: str | None = None
 
 
@@ -58,7 +60,7 @@ def rank(task: AbsTask, folder: Path, depth: int) -> FirstStage:
 def _rank(task: AbsTask, folder: Path, depth: int) -> float:
     import mteb
 
-    with TemporaryDirectory() as predictions:
+    with TemporaryDirectory() as predictions, redirect_stderr(StringIO()):  # mteb's BM25 shows bars whatever it is told
         result = mteb.evaluate(
             mteb.get_model(MODEL),
             task,
