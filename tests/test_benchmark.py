@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,7 +26,7 @@ from embrepro.stages.benchmark import LENGTHS, Setting
 
 REPOSITORY = Path(__file__).parents[1]
 DEVICE = Device(name="cpu", threads=1)
-QUICK = {"repeats": 6, "batch_sizes": [1, 16], "seconds": 0.02, "longest_batch": 0.5, "queries": 10}
+QUICK = {"repeats": 6, "batch_sizes": [1, 16], "seconds": 0.02, "longest_batch": 60, "queries": 10}
 
 
 def _config(candidate: Model, baseline: Model) -> Config:
@@ -66,6 +67,16 @@ def test_the_file_holds_every_length_and_batch_size_of_both_models(measured: Spe
         assert settings == [(length, size) for length in LENGTHS for size in QUICK["batch_sizes"]]
     assert measured.baseline == "baseline"
     assert (measured.machine.threads, measured.machine.device) == (1, "cpu")
+
+
+@pytest.mark.slow
+def test_batches_that_would_take_too_long_are_left_out(project: tuple[Config, Layout], tmp_path: Path) -> None:
+    config, layout = project
+    hurried = config.benchmark.model_copy(update={"longest_batch": 1e-9, "seconds": 0.001, "queries": 1})
+    shutil.copytree(layout.models, tmp_path / layout.models.relative_to(layout.root))
+    found = benchmark.run(config.model_copy(update={"benchmark": hurried}), Layout(tmp_path), "candidate")
+    for speed in found.models.values():
+        assert [(setting.length, setting.batch_size) for setting in speed.throughput] == [(length, 1) for length in LENGTHS]
 
 
 @pytest.mark.slow

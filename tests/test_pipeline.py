@@ -94,11 +94,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         assert slow in defaults
         defaults = defaults.replace(slow, quick)
     (folder / "conf" / "config.yaml").write_text(defaults)
-    (folder / "conf" / "tasks" / "custom.yaml").write_text(
-        yaml.safe_dump(
-            {"names": TASKS, "benchmark": None, "languages": None, "subsets": {}, "allow_missing": False}
-        )
-    )
+    (folder / "conf" / "tasks" / "custom.yaml").write_text(yaml.safe_dump({"names": TASKS}))
     made = Project(folder)
     made.run("git", "init", "-q", "-b", "main")
     (folder / ".dvc" / "site-cache").mkdir()
