@@ -490,7 +490,10 @@ def test_a_cross_encoder_goes_through_all_stages_beside_an_embedding_model(
     before = run(chosen, layout)
     assert before == metrics
     written = times(layout.embeddings("big"))
-    behind = run(config.check(changed | {"tasks": changed["tasks"] | {"rerank": 5}}, "test"), layout)
+    listed = {path: path.read_bytes() for path in layout.tasks.rglob("*") if path.is_file()}
+    (tmp_path / "nothing").mkdir()
+    changed |= {"tasks": changed["tasks"] | {"rerank": 5}, "source": {"mirror": str(tmp_path / "nothing")}}
+    behind = run(config.check(changed, "test"), layout)
     assert times(layout.embeddings("big")) == written
     assert 0 < behind["models"]["small"]["scores"].pop(RETRIEVAL) <= 1
     assert behind["models"]["small"]["scores"].items() <= metrics["models"]["small"]["scores"].items()
@@ -503,6 +506,9 @@ def test_a_cross_encoder_goes_through_all_stages_beside_an_embedding_model(
     assert bm25.score is not None
     report.run(chosen, layout)
     assert f"ranks anew BM25's first 5; BM25 alone {100 * bm25.score:.2f}" in (layout.reports / "report.md").read_text()
+    changed["tasks"]["rerank"] = None
+    download.run(config.check(changed, "test"), layout)
+    assert {path: path.read_bytes() for path in layout.tasks.rglob("*") if path.is_file()} == listed
 
 
 @pytest.mark.slow

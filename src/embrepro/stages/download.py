@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from embrepro import console
 from embrepro.config import Config
@@ -16,6 +17,9 @@ from embrepro.sources import models as model_sources
 from embrepro.stages.records import Outcome, Record, reason
 from embrepro.tasks import first_stage, frozen, registry, requests
 from embrepro.tasks.registry import Request
+
+if TYPE_CHECKING:
+    from mteb import AbsTask
 
 STAGE = "download"
 
@@ -58,16 +62,20 @@ def _fetch_models(config: Config, layout: Layout, mirror: Path | None) -> None:
 
 def _freeze(request: Request, layout: Layout, mirror: Path | None, rerank: int | None) -> Outcome:
     folder = layout.tasks / request.name
-    key = _key(request, rerank)
+    task = registry.create(request)
+    key = {"key": _key(request, task), "rerank": rerank if first_stage.is_searched(task) else None}
     started = time.monotonic()
     try:
-        if _is_whole(folder, key):
+        if (found := _key_if_whole(folder)) == key:
             manifest, took = frozen.read_manifest(folder), "kept"
         else:
             with replacing_folder(folder) as unfinished:
-                frozen.freeze(request, unfinished, mirror)
-                manifest = requests.write(request, unfinished, rerank)
-                write_json(unfinished / "key.json", {"key": key})
+                if found["key"] == key["key"]:  # only its ranking is another: the source need not be there again
+                    frozen.copy(folder, unfinished)
+                else:
+                    frozen.freeze(request, unfinished, mirror)
+                manifest = requests.write(request, unfinished, key["rerank"])
+                write_json(unfinished / "key.json", key)
             took = console.duration(time.monotonic() - started)
     except (
         Exception
@@ -78,24 +86,21 @@ def _freeze(request: Request, layout: Layout, mirror: Path | None, rerank: int |
     return Outcome(stage=STAGE, key=manifest.data_hash)
 
 
-def _is_whole(folder: Path, key: str) -> bool:
+def _key_if_whole(folder: Path) -> dict[str, Any]:
+    """The key under which a task was frozen, where all its files are as they were written then."""
     try:
-        if read_json(folder / "key.json")["key"] != key:
-            return False
+        found = read_json(folder / "key.json")
         manifest = frozen.read_manifest(folder)
         frozen.verify(folder, manifest.files | manifest.requests)
+        return {"key": found["key"], "rerank": found["rerank"]}
     except (KitError, KeyError, ValueError):
-        return False
-    return True
+        return {"key": None, "rerank": None}
 
 
-def _key(request: Request, rerank: int | None) -> str:
+def _key(request: Request, task: AbsTask) -> str:
     """What decides a frozen task: what is asked for, the task's pins, mteb, BM25, and the code that freezes."""
-    task = registry.create(request)
-    metadata = task.metadata
-    depth = rerank if first_stage.is_searched(task) else None
     packages = {name: version(name) for name in ("mteb", "datasets", "pyarrow", "polars", "bm25s", "pystemmer")}
     code = source_hash("tasks")
     return fingerprint(
-        [request.name, request.subsets, request.splits, depth, dict(metadata.dataset), packages, code]
+        [request.name, request.subsets, request.splits, dict(task.metadata.dataset), packages, code]
     )

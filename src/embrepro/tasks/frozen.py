@@ -14,6 +14,7 @@ Layout of a frozen task::
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -108,6 +109,15 @@ def freeze(request: Request, folder: Path, mirror: Path | None) -> Manifest:
     )
     write_json(folder / "manifest.json", manifest.model_dump())
     return manifest
+
+
+def copy(folder: Path, to: Path) -> None:
+    """Copy a frozen task's data and manifest, without its request list."""
+    manifest = read_manifest(folder)
+    for name in manifest.files:
+        (to / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / name, to / name)
+    write_json(to / "manifest.json", manifest.model_copy(update={"requests": {}, "first_stage": None}).model_dump())
 
 
 def read_manifest(folder: Path) -> Manifest:
