@@ -249,6 +249,13 @@ def test_a_first_stage_that_fails_loses_the_task_for_cross_encoders_alone(tmp_pa
         requests.read(tmp_path, manifest, pairs=True)
 
 
+def test_a_first_stage_that_finds_no_room_is_not_kept_as_the_tasks_failure(tmp_path: Path) -> None:
+    frozen.freeze(_request(SEARCHED[0]), tmp_path, None)
+    (tmp_path / first_stage.FILE).mkdir()
+    with pytest.raises(OSError):
+        requests.write(_request(SEARCHED[0]), tmp_path, rerank=10)
+
+
 @pytest.mark.parametrize("name", sorted(TEXT_MOCKS.keys() - set(RANKED)))
 def test_a_task_without_ranked_documents_is_refused_to_a_cross_encoder_as_mteb_refuses_it(
     name: str, cross_encoder: tuple[Any, models.Facts], tmp_path: Path

@@ -50,9 +50,14 @@ def rank(task: AbsTask, folder: Path, depth: int) -> FirstStage:
     """Write BM25's first `depth` documents of every query to `folder`, in mteb's layout.
 
     Its failure (mteb's BM25 reads no dialogues, for one) is no reason to lose the task for models that need no first stage.
+
+    Raises:
+        OSError, MemoryError: the machine's trouble, not the task's; the next run is to try again.
     """
     try:
         return FirstStage(model=MODEL, depth=depth, score=_rank(task, folder, depth))
+    except (OSError, MemoryError):
+        raise
     except Exception as error:
         return FirstStage(model=MODEL, depth=depth, failure=f"{type(error).__name__}: {error}")
 

@@ -169,7 +169,6 @@ def identity(manifest: Manifest, *, pairs: bool = False) -> str:
 
 
 def _list(task: AbsTask) -> RequestList:
-    import mteb
     from mteb.models.abs_encoder import AbsEncoder
     from mteb.models.model_meta import ModelMeta, ScoringFunction
 
@@ -199,9 +198,7 @@ def _list(task: AbsTask) -> RequestList:
             recorder.record(hf_split, hf_subset, prompt_kind(prompt_type), texts)
             return self.generator.standard_normal((len(texts), STAND_IN_DIMENSIONS), dtype=np.float32)
 
-    with _cheap(task):
-        mteb.evaluate(StandIn(), task, cache=None, co2_tracker=False, show_progress_bar=False)
-    return recorder.request_list()
+    return _what_is_asked(StandIn(), task, recorder)
 
 
 def _ranks_documents(task: AbsTask) -> bool:
@@ -217,7 +214,6 @@ def _ranks_documents(task: AbsTask) -> bool:
 
 
 def _list_pairs(task: AbsTask) -> RequestList:
-    import mteb
     from mteb.models.model_meta import ModelMeta
 
     recorder = Recorder("query")
@@ -243,8 +239,14 @@ def _list_pairs(task: AbsTask) -> RequestList:
             recorder.record_pairs(hf_split, hf_subset, queries, texts_of(inputs2))
             return self.generator.standard_normal(len(queries), dtype=np.float32)
 
+    return _what_is_asked(StandIn(), task, recorder)
+
+
+def _what_is_asked(stand_in: Any, task: AbsTask, recorder: Recorder) -> RequestList:  # noqa: ANN401 - mteb's protocols
+    import mteb
+
     with _cheap(task):
-        mteb.evaluate(StandIn(), task, cache=None, co2_tracker=False, show_progress_bar=False)
+        mteb.evaluate(stand_in, task, cache=None, co2_tracker=False, show_progress_bar=False)
     return recorder.request_list()
 
 
