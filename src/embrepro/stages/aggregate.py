@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata
 
     from embrepro.tasks.first_stage import FirstStage
-from embrepro.tasks.frozen import Manifest
+    from embrepro.tasks.frozen import Manifest
 
 STAGE = "aggregate"
 BINS = 40
