@@ -31,17 +31,13 @@ def find_engine() -> str:
     for engine in [wanted] if wanted else ["docker", "podman"]:
         if shutil.which(engine) and not subprocess.run([engine, "info"], capture_output=True).returncode:
             return engine
-    sys.exit(
-        f"no container engine answers ({wanted or 'docker, podman'}): start one, or name it with ENGINE="
-    )
+    sys.exit(f"no container engine answers ({wanted or 'docker, podman'}): start one, or name it with ENGINE=")
 
 
 def locked_wheels(folder: Path) -> Iterator[Path]:
     """Yield the files of a wheel folder that some lock pins by hash."""
     pinned = {name: pin for lock in ("cuda", "cpu", "build") for name, pin in read(lock).items()}
-    hashes = {
-        digest for lock in ("cuda", "cpu", "build") for pin in read(lock).values() for digest in pin.hashes
-    }
+    hashes = {digest for lock in ("cuda", "cpu", "build") for pin in read(lock).values() for digest in pin.hashes}
     for file in sorted(folder.glob("*")):
         name = re.split(r"-\d", file.name, maxsplit=1)[0].lower().replace("_", "-").replace(".", "-")
         if name in pinned and file.suffix in {".whl", ".gz"} and sha256(file) in hashes:
@@ -142,9 +138,7 @@ def main() -> None:
     parser.add_argument("--base", help="another base image; one named by digest can be had again")
     arguments, options = parser.parse_known_args()
     if arguments.base and "@sha256:" not in arguments.base:
-        sys.stderr.write(
-            f"Note: the base {arguments.base} is not named by digest; others may get another one.\n"
-        )
+        sys.stderr.write(f"Note: the base {arguments.base} is not named by digest; others may get another one.\n")
     engine = find_engine()
     with site_folder():
         for target in arguments.targets:

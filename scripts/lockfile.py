@@ -40,9 +40,7 @@ def parse_lock(text: str) -> dict[str, Pin]:
         rest = _HASH.sub("", entry[3]).strip() if entry else line
         if entry is None or rest:
             raise ValueError(f"expected `name==version --hash=sha256:...`, found {line.strip()[:80]!r}")
-        pins[entry[1].lower().replace("_", "-").replace(".", "-")] = Pin(
-            entry[2], frozenset(_HASH.findall(entry[3]))
-        )
+        pins[entry[1].lower().replace("_", "-").replace(".", "-")] = Pin(entry[2], frozenset(_HASH.findall(entry[3])))
     return pins
 
 

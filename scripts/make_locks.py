@@ -35,9 +35,7 @@ def compile_lock(sources: list[str], lock: Path, *options: str, upgrade: bool) -
     command = ["uv", "pip", "compile", *sources, "--output-file", str(lock), "--quiet", "--no-config"]
     command += ["--python-version", PYTHON, "--python-platform", PLATFORM, "--generate-hashes"]
     command += ["--no-header", "--no-annotate", "--no-emit-index-url", *options]
-    subprocess.run(
-        [*command, *(["--upgrade"] if upgrade else [])], cwd=ROOT, env=uv_environment(), check=True
-    )
+    subprocess.run([*command, *(["--upgrade"] if upgrade else [])], cwd=ROOT, env=uv_environment(), check=True)
 
 
 def compile_cpu(lock: Path, work: Path, upgrade: bool) -> None:
@@ -46,9 +44,7 @@ def compile_cpu(lock: Path, work: Path, upgrade: bool) -> None:
     override, constraint = work / "torch.txt", work / "versions.txt"
     override.write_text(f"torch=={pinned.version}\n")
     others = parse_lock(LOCKS["cuda"].read_text())
-    constraint.write_text(
-        "".join(f"{name}=={entry.version}\n" for name, entry in others.items() if name != "torch")
-    )
+    constraint.write_text("".join(f"{name}=={entry.version}\n" for name, entry in others.items() if name != "torch"))
     folders = pip_setting("find-links")
     local = any(next(Path(folder).glob(f"torch-{pinned.version}-*"), None) for folder in folders)
     where = [f"--find-links={folder}" for folder in folders] if local else ["--torch-backend=cpu"]
@@ -92,9 +88,7 @@ def main() -> None:
         compile_build(LOCKS["build"], work, upgrade)
     for name in ("cuda", "cpu", "build"):
         LOCKS[name].write_text(stamp + LOCKS[name].read_text())
-        sys.stdout.write(
-            f"{LOCKS[name].relative_to(ROOT)}: {len(parse_lock(LOCKS[name].read_text()))} pins\n"
-        )
+        sys.stdout.write(f"{LOCKS[name].relative_to(ROOT)}: {len(parse_lock(LOCKS[name].read_text()))} pins\n")
 
 
 if __name__ == "__main__":

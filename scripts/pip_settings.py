@@ -7,9 +7,7 @@ import sys
 
 def pip_setting(name: str) -> list[str]:
     """Return the values of one pip setting (`find-links`, `index-url`, ...), strongest first, none twice."""
-    listed = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
-    )
+    listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True)
     found: list[str] = []
     for line in listed.stdout.splitlines():
         key, _, value = line.partition("=")

@@ -23,7 +23,25 @@ from embrepro import console
 console.quieten()
 
 REPOSITORY = Path(__file__).parents[1]
-WORDS = ["the", "a", "of", "and", "to", "in", "is", "it", "that", "for", "on", "with", "as", "this", "not", "one", "two"]
+WORDS = [
+    "the",
+    "a",
+    "of",
+    "and",
+    "to",
+    "in",
+    "is",
+    "it",
+    "that",
+    "for",
+    "on",
+    "with",
+    "as",
+    "this",
+    "not",
+    "one",
+    "two",
+]
 
 
 def build_tokenizer(*special: str) -> Tokenizer:
@@ -55,7 +73,13 @@ def _tiny_bert(folder: Path, kind: str, **settings: object) -> Path:
     import torch
     import transformers
 
-    special = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+    special = {
+        "unk_token": "[UNK]",
+        "pad_token": "[PAD]",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        "mask_token": "[MASK]",
+    }
     words = build_tokenizer(*special.values())
     tokenizer = transformers.BertTokenizerFast(vocab=words.get_vocab(), do_lower_case=True, **special)
     torch.manual_seed(3)

@@ -122,11 +122,7 @@ class JobResult:
     @property
     def outcome(self) -> Outcome:
         """Failure if any step failed."""
-        return (
-            "failure"
-            if any(step.outcome == "failure" and not step.forgiven for step in self.steps)
-            else "success"
-        )
+        return "failure" if any(step.outcome == "failure" and not step.forgiven for step in self.steps) else "success"
 
     @property
     def log(self) -> str:
@@ -161,9 +157,7 @@ class LocalRunner:
         definition = whole["jobs"][job]
         self._seen: dict[str, Value] = {}
         self._variables = dict(self.environment)
-        self._files = {
-            name: self.folder.parent / f"{job}-{name}" for name in ("env", "output", "path", "step_summary")
-        }
+        self._files = {name: self.folder.parent / f"{job}-{name}" for name in ("env", "output", "path", "step_summary")}
         for file in self._files.values():
             file.write_text("")
         self._variables |= {f"GITHUB_{name.upper()}": str(file) for name, file in self._files.items()}
@@ -236,9 +230,7 @@ class LocalRunner:
 
 TASKS = ["EmbreproInstructionAwareness", "EmbreproCodeUnderstanding"]
 QUICK_BENCHMARK = {"repeats": 6, "batch_sizes": [8], "seconds": 0.01, "longest_batch": 0.05, "queries": 5}
-IDENTITY = {
-    f"GIT_{role}_{what}": "test@test" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
-}
+IDENTITY = {f"GIT_{role}_{what}": "test@test" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
 
 @dataclass(frozen=True)
@@ -363,9 +355,7 @@ def make_project(folder: Path, dimensions: tuple[int, ...] = (32,)) -> Clone:
     defaults = yaml.safe_load((conf / "config.yaml").read_text()) | {"benchmark": QUICK_BENCHMARK}
     chosen = {"baseline": "other", "model": "mine"}
     defaults["defaults"] = [
-        {group: chosen.get(group, option) for group, option in each.items()}
-        if isinstance(each, dict)
-        else each
+        {group: chosen.get(group, option) for group, option in each.items()} if isinstance(each, dict) else each
         for each in defaults["defaults"]
     ]
     (conf / "config.yaml").write_text(yaml.safe_dump(defaults, sort_keys=False))

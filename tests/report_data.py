@@ -147,9 +147,7 @@ def means(rows: list[sm.TaskRow], model: str) -> sm.Means:
         scores = [row.cells[model].score for row in some]
         return None if None in scores else sum(float(s or 0) for s in scores) / len(scores)
 
-    by_type = {
-        kind: mean([row for row in rows if row.type == kind]) for kind in sorted({row.type for row in rows})
-    }
+    by_type = {kind: mean([row for row in rows if row.type == kind]) for kind in sorted({row.type for row in rows})}
     whole = list(by_type.values())
     mean_type = None if None in whole else sum(float(value or 0) for value in whole) / len(whole)
     return sm.Means(mean_task=mean(rows), mean_type=mean_type, by_type=by_type)
@@ -344,9 +342,7 @@ def legacy() -> list[sm.Legacy]:
     for category, name, *values in rows:
         for model, (trusted, first, second) in ((BASELINE, values[:3]), (CANDIDATE, values[3:])):
             found.append(
-                sm.Legacy(
-                    model=model, category=category, task=name, trusted=trusted, first=first, second=second
-                )
+                sm.Legacy(model=model, category=category, task=name, trusted=trusted, first=first, second=second)
             )
     return found
 
@@ -378,9 +374,7 @@ def measured(median: float, spread: float = 0.05) -> sp.Measure:
 
 def model_speed(model: str, rate: float, middle: float, size: float, dimensions: int) -> sp.ModelSpeed:
     source = random.Random(model)
-    times = [
-        middle * math.exp(source.gauss(0, 0.18)) * (3 if source.random() < 0.02 else 1) for _ in range(400)
-    ]
+    times = [middle * math.exp(source.gauss(0, 0.18)) * (3 if source.random() < 0.02 else 1) for _ in range(400)]
     ranked = sorted(times)
     settings = [
         sp.Throughput(

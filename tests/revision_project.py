@@ -174,9 +174,7 @@ class Project:
             write_json(folder / "model_meta.json", {"name": key})
             for task, found in tasks.items():
                 if isinstance(found, np.ndarray):
-                    samples.write(
-                        folder / f"{task}.samples.parquet", samples.Samples("mean", [_frame(found)])
-                    )
+                    samples.write(folder / f"{task}.samples.parquet", samples.Samples("mean", [_frame(found)]))
         summary = state.summary
         write_json(self.root / "reports" / "metrics.json", metrics(summary))
         write_json(self.root / "reports" / "summary.json", summary.model_dump())
@@ -230,11 +228,7 @@ def _frame(scores: np.ndarray) -> pl.DataFrame:
 
 
 def _environment() -> dict[str, str]:
-    names = {
-        f"GIT_{role}_{what}": "t@example.org"
-        for role in ("AUTHOR", "COMMITTER")
-        for what in ("NAME", "EMAIL")
-    }
+    names = {f"GIT_{role}_{what}": "t@example.org" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     return (
         os.environ
         | names

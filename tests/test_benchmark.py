@@ -76,7 +76,9 @@ def test_batches_that_would_take_too_long_are_left_out(project: tuple[Config, La
     shutil.copytree(layout.models, tmp_path / layout.models.relative_to(layout.root))
     found = benchmark.run(config.model_copy(update={"benchmark": hurried}), Layout(tmp_path), "candidate")
     for speed in found.models.values():
-        assert [(setting.length, setting.batch_size) for setting in speed.throughput] == [(length, 1) for length in LENGTHS]
+        assert [(setting.length, setting.batch_size) for setting in speed.throughput] == [
+            (length, 1) for length in LENGTHS
+        ]
 
 
 @pytest.mark.slow
@@ -281,9 +283,7 @@ def test_tokens_of_a_transformer_are_those_it_reads(minilm: tuple[Model, Path]) 
 
 
 @pytest.mark.slow
-def test_a_static_model_outruns_a_transformer(
-    minilm: tuple[Model, Path], static_folder: Path, tmp_path: Path
-) -> None:
+def test_a_static_model_outruns_a_transformer(minilm: tuple[Model, Path], static_folder: Path, tmp_path: Path) -> None:
     config = _config(Model(org="t", name="a", family="static", folder=str(static_folder)), minilm[0])
     layout = Layout(tmp_path)
     for key, model in config.models.items():

@@ -139,7 +139,9 @@ class TestVerdicts:
 
     def test_how_many_tasks_were_scored_is_not_what_others_published(self) -> None:
         metric = {"kind": "scored_tasks", "models": ["minilm"], "tasks": ["SciFact"]}
-        found = verdict(metric, {"value": 0, "tolerance": 0}, Facts(published={"minilm": {"SciFact": 0.6}}), unit="tasks")
+        found = verdict(
+            metric, {"value": 0, "tolerance": 0}, Facts(published={"minilm": {"SciFact": 0.6}}), unit="tasks"
+        )
         assert found.published == ""
 
     def test_published_scores_of_the_run_stand_in_where_the_claim_brings_none(self) -> None:
@@ -235,12 +237,8 @@ class TestTheAnalysis:
         assert numbers - claimed == set()
 
     def test_what_needs_no_model_is_decided_without_one(self) -> None:
-        verdicts = {
-            found.id: found.verdict for found in judge(load(CLAIMS / "analysis.yaml").claims, Facts())
-        }
-        decided = {
-            name: outcome for name, outcome in verdicts.items() if outcome in ("reproduced", "refuted")
-        }
+        verdicts = {found.id: found.verdict for found in judge(load(CLAIMS / "analysis.yaml").claims, Facts())}
+        decided = {name: outcome for name, outcome in verdicts.items() if outcome in ("reproduced", "refuted")}
         assert decided == {
             "difference_banking77": "reproduced",
             "difference_nfcorpus": "reproduced",
@@ -379,11 +377,7 @@ def test_facts_are_collected_from_what_a_run_wrote() -> None:
     facts = collect(
         [TaskRow(name="STS12", type="STS", metric="cosine_spearman", cells=cells)],
         {"minilm": card, "potion": card},
-        legacy=[
-            Legacy(
-                model="minilm", category="Code understanding", task="T", trusted=0.5, first=0.9, second=None
-            )
-        ],
+        legacy=[Legacy(model="minilm", category="Code understanding", task="T", trusted=0.5, first=0.9, second=None)],
         benchmarks={"NanoBEIR": 13},
     )
     assert facts.scores == {"minilm": {"STS12": 0.5}, "potion": {"STS12": None}}

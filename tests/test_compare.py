@@ -28,10 +28,7 @@ def rows(result: Result) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def changed(result: Result) -> dict[str, tuple[str, str]]:
-    return {
-        f"{one['kind']}: {one['name']}": (one["old"], one["new"])
-        for one in json.loads(result.stdout)["changes"]
-    }
+    return {f"{one['kind']}: {one['name']}": (one["old"], one["new"]) for one in json.loads(result.stdout)["changes"]}
 
 
 class TestScores:
@@ -149,9 +146,7 @@ class TestRevisions:
         result = program("compare", "base", "regression", "--json", root=copy.root)
         row = rows(result)["static", QUERIES]
         assert (row["interval"], round(row["difference"], 4)) == (None, -0.03)
-        assert (
-            row["why_no_interval"] == f"the per-sample scores of {label('base', copy)} are not in DVC's cache"
-        )
+        assert row["why_no_interval"] == f"the per-sample scores of {label('base', copy)} are not in DVC's cache"
         assert any("not in DVC's cache" in note for note in json.loads(result.stdout)["notes"])
 
     def test_a_summary_of_another_version_of_the_kit_is_read_as_far_as_it_goes(

@@ -69,7 +69,14 @@ def test_the_groups_the_kit_promises_are_there() -> None:
     assert {"minilm", "static_minilm", "qwen25", "qwen25_distilled", "splade_v3", "ms_marco_minilm"} <= set(MODELS)
     assert {file.stem for file in (CONF / "baseline").glob("*.yaml")} == set(MODELS)
     assert {file.stem for file in (CONF / "tasks").glob("*.yaml")} >= {
-        "custom", "quick", "english", "families", "mteb_en_v1", "mteb_en_v2", "nanobeir", "reranking",
+        "custom",
+        "quick",
+        "english",
+        "families",
+        "mteb_en_v1",
+        "mteb_en_v2",
+        "nanobeir",
+        "reranking",
     }
 
 

@@ -167,9 +167,7 @@ class TestTheAnalysis:
 
 
 class TestResultsOfMteb2:
-    def test_whole_results_have_no_findings(
-        self, tmp_path: Path, written_by_mteb: Callable[[Path], Path]
-    ) -> None:
+    def test_whole_results_have_no_findings(self, tmp_path: Path, written_by_mteb: Callable[[Path], Path]) -> None:
         assert examine(written_by_mteb(tmp_path), lookup=mock) == []
 
     def test_empty_subsets_that_mteb_2_lets_through_are_found(self, tmp_path: Path) -> None:
@@ -207,9 +205,7 @@ class TestResultsOfMteb2:
         change(folder / "MockMultilingualSTSTask.json", scores={"test": scores["test"][:1]})
         assert "1 of 2 subsets have no scores" in only(examine(tmp_path, lookup=mock), "subsets").what
         change(folder / "MockMultilingualSTSTask.json", scores={"dev": scores["test"]})
-        assert (
-            "no scores for split test (there: dev)" in only(examine(tmp_path, lookup=mock), "for split").what
-        )
+        assert "no scores for split test (there: dev)" in only(examine(tmp_path, lookup=mock), "for split").what
 
     @pytest.mark.parametrize(
         ("score", "what"), [(80.04, "is 80.04, outside -1 to 1"), (None, "is none"), (float("nan"), "is NaN")]
@@ -221,9 +217,7 @@ class TestResultsOfMteb2:
         change(path, scores={"test": [{"hf_subset": "default", "languages": [], "main_score": score}]})
         assert only(examine(tmp_path, lookup=mock), what).severity == "error"
 
-    def test_a_missing_model_meta_is_found(
-        self, tmp_path: Path, written_by_mteb: Callable[[Path], Path]
-    ) -> None:
+    def test_a_missing_model_meta_is_found(self, tmp_path: Path, written_by_mteb: Callable[[Path], Path]) -> None:
         (written_by_mteb(tmp_path) / "org__one" / "1" / "model_meta.json").unlink()
         (found,) = examine(tmp_path, lookup=mock)
         assert (found.severity, found.file) == ("warning", "org__one/1")

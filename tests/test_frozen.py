@@ -71,9 +71,7 @@ def rewrite(path: Path, change: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_thawing_gives_what_mteb_loads(
-    name: str, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_thawing_gives_what_mteb_loads(name: str, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     freeze(name, whole, tmp_path / "frozen")
     ours = frozen.thaw(request(name), tmp_path / "frozen")
     theirs = loaded_by_mteb(name, whole, tmp_path / "cache", monkeypatch)
@@ -216,13 +214,9 @@ def test_a_file_without_a_byte_in_the_mirror_is_named(mirror: Path, tmp_path: Pa
         freeze(STS, mirror, tmp_path / "frozen")
 
 
-@pytest.mark.parametrize(
-    "spoil", [cut, lambda path: path.write_bytes(path.read_bytes()[:-1] + b"x"), Path.unlink]
-)
+@pytest.mark.parametrize("spoil", [cut, lambda path: path.write_bytes(path.read_bytes()[:-1] + b"x"), Path.unlink])
 @pytest.mark.parametrize("name", [STS, RETRIEVAL])
-def test_a_frozen_file_that_is_not_the_one_written_is_named(
-    name: str, spoil: Any, whole: Path, tmp_path: Path
-) -> None:
+def test_a_frozen_file_that_is_not_the_one_written_is_named(name: str, spoil: Any, whole: Path, tmp_path: Path) -> None:
     manifest = freeze(name, whole, tmp_path)
     spoilt = tmp_path / sorted(manifest.files)[-1]
     spoil(spoilt)

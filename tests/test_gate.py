@@ -54,9 +54,7 @@ class TestWhatFails:
         assert "The change fails" in result.stdout
         assert any(finding in line and task in line for line in result.stdout.splitlines())
 
-    def test_a_fall_without_an_interval_is_a_regression_unless_the_rules_say_otherwise(
-        self, judged: Callable
-    ) -> None:
+    def test_a_fall_without_an_interval_is_a_regression_unless_the_rules_say_otherwise(self, judged: Callable) -> None:
         assert not judged("untested").passes
         lenient = judged("untested", without_samples="note")
         assert lenient.passes
@@ -113,9 +111,7 @@ class TestWhatPasses:
         old, new = (revisions.load(states.root, name) for name in ("vanished", "base"))
         assert {note.finding for note in gate.judge(old, new, gate.rules(RULES)).notes} == {"new task"}
 
-    def test_the_working_tree_is_judged_by_default(
-        self, program: Run, states: Project, tmp_path: Path
-    ) -> None:
+    def test_the_working_tree_is_judged_by_default(self, program: Run, states: Project, tmp_path: Path) -> None:
         copy = copied(states, tmp_path)
         assert program("gate", "--against", "base", root=copy.root).exit_code == 0
         copy.write(CHANGES["regression"])
@@ -186,9 +182,7 @@ class TestExitCode2:
             (["--against", "base", "--revision", "empty"], "'empty'"),
         ],
     )
-    def test_what_cannot_be_judged_is_not_a_failure(
-        self, program: Run, arguments: list[str], message: str
-    ) -> None:
+    def test_what_cannot_be_judged_is_not_a_failure(self, program: Run, arguments: list[str], message: str) -> None:
         result = program("gate", *arguments)
         assert (result.exit_code, message in result.stderr) == (2, True), result.output
 
@@ -206,9 +200,7 @@ class TestExitCode2:
 
 
 class TestPullRequestSummary:
-    def test_the_first_line_is_the_marker_and_the_second_the_verdict(
-        self, program: Run, tmp_path: Path
-    ) -> None:
+    def test_the_first_line_is_the_marker_and_the_second_the_verdict(self, program: Run, tmp_path: Path) -> None:
         page = tmp_path / "gate.md"
         program("gate", "--against", "base", "--revision", "regression", "--markdown", str(page))
         lines = page.read_text(encoding="utf-8").splitlines()
@@ -220,10 +212,7 @@ class TestPullRequestSummary:
         pages = [tmp_path / "one.md", tmp_path / "two.md"]
         for page in pages:
             assert (
-                program(
-                    "gate", "--against", "base", "--revision", "harmless", "--markdown", str(page)
-                ).exit_code
-                == 0
+                program("gate", "--against", "base", "--revision", "harmless", "--markdown", str(page)).exit_code == 0
             )
         assert pages[0].read_bytes() == pages[1].read_bytes()
 

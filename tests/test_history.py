@@ -53,9 +53,7 @@ def test_it_can_end_at_an_older_revision(walked: Project) -> None:
     assert [point.subject for point in history.read(walked.root, "fall")] == ["Make it first", "Make it fall"]
 
 
-def test_the_table_shows_the_newest_commits_and_the_change_since_the_first(
-    walked: Project, program: Run
-) -> None:
+def test_the_table_shows_the_newest_commits_and_the_change_since_the_first(walked: Project, program: Run) -> None:
     result = program("history", "--last", "2", root=walked.root)
     assert result.exit_code == 0
     line = next(line for line in result.stdout.splitlines() if line.startswith("static") and QUERIES in line)
@@ -64,9 +62,7 @@ def test_the_table_shows_the_newest_commits_and_the_change_since_the_first(
     assert "workspace" in result.stdout and walked.git("rev-parse", "loss")[:8] in result.stdout
 
 
-def test_the_page_draws_every_task_and_needs_nothing_but_itself(
-    walked: Project, program: Run, tmp_path: Path
-) -> None:
+def test_the_page_draws_every_task_and_needs_nothing_but_itself(walked: Project, program: Run, tmp_path: Path) -> None:
     page = tmp_path / "history.html"
     assert program("history", "--html", str(page), root=walked.root).exit_code == 0
     text = page.read_text(encoding="utf-8")
@@ -86,9 +82,7 @@ def test_a_damaged_or_removed_file_is_a_point_with_its_reason(tmp_path: Path) ->
     path.unlink()
     made.git("commit", "--quiet", "-am", "Remove it")
     problems = [point.problem for point in history.read(made.root)]
-    assert (
-        problems[0] == "" and problems[1].startswith("unreadable") and problems[2] == "removed in this commit"
-    )
+    assert problems[0] == "" and problems[1].startswith("unreadable") and problems[2] == "removed in this commit"
 
 
 def test_no_metrics_anywhere_is_an_error_that_says_what_to_commit(tmp_path: Path, program: Run) -> None:

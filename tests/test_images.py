@@ -119,9 +119,7 @@ class TestCpuImage:
     def test_the_packages_are_those_of_the_lock(self, image: str) -> None:
         lock = (ROOT / "requirements/cpu.lock").read_bytes()
         assert run(image, "cat", "/opt/requirements.lock").stdout.encode() == lock
-        freeze = run(
-            image, "python", "-m", "pip", "freeze", "--path", "/opt/venv/lib/python3.11/site-packages"
-        )
+        freeze = run(image, "python", "-m", "pip", "freeze", "--path", "/opt/venv/lib/python3.11/site-packages")
         locked = re.findall(r"^([\w.-]+)==(\S+)", lock.decode(), re.MULTILINE)
         installed = re.findall(r"^([\w.-]+)==(\S+)$", freeze.stdout, re.MULTILINE)
         normal = {(re.sub(r"[_.]", "-", name.lower()), version) for name, version in installed}
@@ -129,17 +127,13 @@ class TestCpuImage:
 
     def test_labels_tell_the_commit_and_the_lock(self, image: str) -> None:
         labels = json.loads(engine("image", "inspect", "--format", "{{json .Config.Labels}}", image).stdout)
-        head = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
-        )
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
         assert labels["org.opencontainers.image.revision"].removesuffix("-dirty") == head.stdout.strip()
         lock = (ROOT / "requirements/cpu.lock").read_bytes()
         assert labels["embrepro.lock.sha256"] == hashlib.sha256(lock).hexdigest()
 
     def test_the_health_command_passes(self, image: str) -> None:
-        check = json.loads(
-            engine("image", "inspect", "--format", "{{json .Config.Healthcheck}}", image).stdout
-        )
+        check = json.loads(engine("image", "inspect", "--format", "{{json .Config.Healthcheck}}", image).stdout)
         kind, *command = check["Test"]
         assert kind == "CMD"
         assert run(image, *command).returncode == 0

@@ -47,9 +47,7 @@ TYPES = {
 RANKED = sorted(name for name, task in TEXT_MOCKS.items() if "Reranking" in task.metadata.type)
 """Those that say for each query which documents are to be ranked."""
 DIALOGUES = "MockRetrievalDialogTask"
-SEARCHED = sorted(
-    name for name, task in TEXT_MOCKS.items() if task.metadata.type == "Retrieval" and name != DIALOGUES
-)
+SEARCHED = sorted(name for name, task in TEXT_MOCKS.items() if task.metadata.type == "Retrieval" and name != DIALOGUES)
 """Those that search a whole corpus for texts."""
 
 
@@ -63,9 +61,7 @@ def known_mocks() -> None:
 @pytest.fixture(scope="module")
 def static(static_folder: Path) -> tuple[Any, models.Facts]:
     """mteb's wrapper around a half-precision static model."""
-    return _wrapped(
-        Model(org="test", name="static", family="static", folder=str(static_folder)), static_folder
-    )
+    return _wrapped(Model(org="test", name="static", family="static", folder=str(static_folder)), static_folder)
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +78,7 @@ def minilm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, models.Facts]
 @pytest.fixture(scope="module")
 def sparse(sparse_folder: Path) -> tuple[Any, models.Facts]:
     """mteb's wrapper around a sparse model."""
-    return _wrapped(
-        Model(org="test", name="sparse", family="sparse", folder=str(sparse_folder)), sparse_folder
-    )
+    return _wrapped(Model(org="test", name="sparse", family="sparse", folder=str(sparse_folder)), sparse_folder)
 
 
 @pytest.fixture(scope="module")
@@ -113,18 +107,14 @@ def _by_the_kit(name: str, encoder: Any, known: models.Facts, folder: Path) -> t
     manifest = requests.write(request, folder)
     listed = requests.read(folder, manifest)
     with console.work("test", name, len(listed.texts), "texts") as work:
-        embeddings = encode.encode_distinct(
-            encoder, listed.texts, registry.create(request).metadata, 32, work
-        )
+        embeddings = encode.encode_distinct(encoder, listed.texts, registry.create(request).metadata, 32, work)
     store.write(folder / "embeddings.safetensors", embeddings, "key")
     stored = store.read(folder / "embeddings.safetensors", len(listed.texts)).embeddings
     replayed = replay.encoder(listed, stored, encoder.mteb_model_meta, known.similarity)
     task = frozen.thaw(request, folder)
     requests.quicken(task)
     with samples.tap(task) as collected:
-        result = mteb.evaluate(
-            replayed, task, cache=None, co2_tracker=False, show_progress_bar=False
-        ).task_results[0]
+        result = mteb.evaluate(replayed, task, cache=None, co2_tracker=False, show_progress_bar=False).task_results[0]
     replayed.expect_finished()
     evaluate.expect_complete(result, request)
     return result, collected
@@ -142,32 +132,24 @@ def _by_the_kit_in_pairs(
     task = frozen.thaw(request, folder)
     first_stage.attach(task, folder)
     with samples.tap(task) as collected:
-        result = mteb.evaluate(
-            replayed, task, cache=None, co2_tracker=False, show_progress_bar=False
-        ).task_results[0]
+        result = mteb.evaluate(replayed, task, cache=None, co2_tracker=False, show_progress_bar=False).task_results[0]
     replayed.expect_finished()
     return result, collected
 
 
 def _by_mteb(name: str, encoder: Any) -> Any:
     task = TEXT_MOCKS[name]()
-    return mteb.evaluate(encoder, task, cache=None, co2_tracker=False, show_progress_bar=False).task_results[
-        0
-    ]
+    return mteb.evaluate(encoder, task, cache=None, co2_tracker=False, show_progress_bar=False).task_results[0]
 
 
 def _scores(result: Any) -> dict[tuple[str, str], Any]:
-    return {
-        (split, entry["hf_subset"]): entry for split, entries in result.scores.items() for entry in entries
-    }
+    return {(split, entry["hf_subset"]): entry for split, entries in result.scores.items() for entry in entries}
 
 
 def _numbers(value: Any, path: str = "") -> dict[str, float]:
     if isinstance(value, dict):
         return {
-            key: number
-            for name, child in value.items()
-            for key, number in _numbers(child, f"{path}/{name}").items()
+            key: number for name, child in value.items() for key, number in _numbers(child, f"{path}/{name}").items()
         }
     if isinstance(value, list):
         return {
@@ -183,9 +165,7 @@ def test_every_text_task_type_has_a_mock() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(TEXT_MOCKS))
-def test_static_model_scores_to_the_last_bit(
-    name: str, static: tuple[Any, models.Facts], tmp_path: Path
-) -> None:
+def test_static_model_scores_to_the_last_bit(name: str, static: tuple[Any, models.Facts], tmp_path: Path) -> None:
     encoder, known = static
     assert known.dtype == "float16"
     ours, collected = _by_the_kit(name, encoder, known, tmp_path)
@@ -193,15 +173,11 @@ def test_static_model_scores_to_the_last_bit(
     assert _numbers(_scores(ours)) == pytest.approx(_numbers(_scores(theirs)), rel=0, abs=0, nan_ok=True)
     if collected.statistic:
         recomputed = statistics.point(collected.frame, collected.statistic)
-        assert recomputed == pytest.approx(
-            ours.main_score, abs=1e-5
-        )  # mteb rounds retrieval metrics to five digits
+        assert recomputed == pytest.approx(ours.main_score, abs=1e-5)  # mteb rounds retrieval metrics to five digits
 
 
 @pytest.mark.parametrize("name", sorted(TEXT_MOCKS))
-def test_sparse_model_scores_within_a_millionth(
-    name: str, sparse: tuple[Any, models.Facts], tmp_path: Path
-) -> None:
+def test_sparse_model_scores_within_a_millionth(name: str, sparse: tuple[Any, models.Facts], tmp_path: Path) -> None:
     encoder, known = sparse
     ours, _ = _by_the_kit(name, encoder, known, tmp_path)
     assert store.active_dimensions(tmp_path / "embeddings.safetensors") is not None
@@ -231,7 +207,12 @@ def test_a_cross_encoder_behind_bm25_scores_as_mteb_has_it_in_two_stages(
     ours, _ = _by_the_kit_in_pairs(name, encoder, tmp_path / "kit", depth)
     bm25 = mteb.get_model("mteb/baseline-bm25s")
     first = mteb.evaluate(
-        bm25, TEXT_MOCKS[name](), cache=None, co2_tracker=False, show_progress_bar=False, prediction_folder=tmp_path / "first"
+        bm25,
+        TEXT_MOCKS[name](),
+        cache=None,
+        co2_tracker=False,
+        show_progress_bar=False,
+        prediction_folder=tmp_path / "first",
     ).task_results[0]
     task = TEXT_MOCKS[name]().convert_to_reranking(tmp_path / "first", top_k=depth)
     theirs = mteb.evaluate(encoder, task, cache=None, co2_tracker=False, show_progress_bar=False).task_results[0]
@@ -270,9 +251,7 @@ def test_a_task_without_ranked_documents_is_refused_to_a_cross_encoder_as_mteb_r
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(TEXT_MOCKS))
-def test_transformer_scores_within_a_millionth(
-    name: str, minilm: tuple[Any, models.Facts], tmp_path: Path
-) -> None:
+def test_transformer_scores_within_a_millionth(name: str, minilm: tuple[Any, models.Facts], tmp_path: Path) -> None:
     encoder, known = minilm
     ours, _ = _by_the_kit(name, encoder, known, tmp_path)
     assert ours.main_score == pytest.approx(_by_mteb(name, encoder).main_score, abs=1e-6)
@@ -286,10 +265,6 @@ def test_freezing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
             frozen.freeze(_request(name), folder, None)
             requests.write(_request(name), folder)
             hashes.append(
-                {
-                    path.relative_to(folder): sha256(path)
-                    for path in sorted(folder.rglob("*"))
-                    if path.is_file()
-                }
+                {path.relative_to(folder): sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
             )
         assert hashes[0] == hashes[1], name

@@ -27,11 +27,7 @@ class Project:
         home = folder.parent / "home"
         home.mkdir()
         self.environment = {
-            **{
-                name: value
-                for name, value in os.environ.items()
-                if not name.startswith(("EMBREPRO", "HF_", "DVC"))
-            },
+            **{name: value for name, value in os.environ.items() if not name.startswith(("EMBREPRO", "HF_", "DVC"))},
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(folder / "src"),
             "HF_HUB_OFFLINE": "1",
@@ -83,9 +79,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     for key, dimensions in (("small", 16), ("large", 64)):
         _write_model(folder, key, dimensions)
     defaults = (folder / "conf" / "config.yaml").read_text()
-    defaults = defaults.replace("baseline: minilm", "baseline: large").replace(
-        "model: static_minilm", "model: small"
-    )
+    defaults = defaults.replace("baseline: minilm", "baseline: large").replace("model: static_minilm", "model: small")
     for slow, quick in (
         ("repeats: 9", "repeats: 6"),
         ("[1, 8, 32, 128]", "[32]"),
@@ -150,9 +144,7 @@ def test_a_queue_runs_one_experiment_for_each_candidate(project: Project) -> Non
 def test_tasks_by_name_on_the_command_line(project: Project) -> None:
     project.run("dvc", "exp", "run", "-S", "tasks.names=[EmbreproTopicClustering]")
     assert list(project.metrics["models"]["small"]["scores"]) == ["EmbreproTopicClustering"]
-    assert [path.name for path in (project.folder / "data" / "tasks").iterdir()] == [
-        "EmbreproTopicClustering"
-    ]
+    assert [path.name for path in (project.folder / "data" / "tasks").iterdir()] == ["EmbreproTopicClustering"]
     project.run("git", "checkout", "-q", ".")
     project.run("dvc", "checkout", "-q", "--force")
 

@@ -18,9 +18,7 @@ DEFAULT = Path(__file__).parents[1] / "conf" / "recommendation" / "default.yaml"
 EXACT = Measure(median=1.0, low=1.0, high=1.0, repeats=1)
 
 
-def row(
-    name: str, scores: tuple[float, float], spread: float = 0.02, task_type: str = "Retrieval"
-) -> TaskRow:
+def row(name: str, scores: tuple[float, float], spread: float = 0.02, task_type: str = "Retrieval") -> TaskRow:
     """One task with the candidate's and the baseline's score."""
     cells = {
         key: Cell(status="scored", score=score, interval=Interval(low=score - spread, high=score + spread))
@@ -161,9 +159,7 @@ def test_a_fast_model_without_quality_does_not_win_by_speed() -> None:
 
 
 def test_an_interval_that_straddles_a_limit_does_not_meet_it() -> None:
-    found = decide(
-        evidence([row("SciFact", (0.6, 0.6))], fast=(10_000, 9.15), good=(100, 40)), "Real-time latency"
-    )
+    found = decide(evidence([row("SciFact", (0.6, 0.6))], fast=(10_000, 9.15), good=(100, 40)), "Real-time latency")
     assert found.outcome == "neither"
     assert "not safely <= 10 ms" in found.reason
 

@@ -166,7 +166,9 @@ def test_sparse_rows_are_served_as_mteb_takes_them_from_a_sparse_model(task: str
     meta = models.meta(Model(org="test", name="model", family="sparse", folder="x"), "1", known)
     replay = replays.encoder(listed(), rows, meta, "dot")
     inputs = SimpleNamespace(dataset=Dataset.from_dict({"text": ["two", "one", "two"]}))
-    metadata = next(t.metadata for t in MOCK_TASK_TEST_GRID if t.metadata.type == task and t.metadata.modalities == ["text"])
+    metadata = next(
+        t.metadata for t in MOCK_TASK_TEST_GRID if t.metadata.type == task and t.metadata.modalities == ["text"]
+    )
     found = replay.encode(
         inputs, task_metadata=metadata, hf_split="test", hf_subset="default", prompt_type=PromptType.query
     )

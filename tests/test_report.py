@@ -87,9 +87,7 @@ def test_every_cell_of_every_table_is_in_both_forms(page: str, text: str) -> Non
 
 
 @pytest.mark.parametrize("form", ["page", "text"])
-def test_missing_tasks_are_named_with_their_reasons_before_any_score(
-    form: str, request: pytest.FixtureRequest
-) -> None:
+def test_missing_tasks_are_named_with_their_reasons_before_any_score(form: str, request: pytest.FixtureRequest) -> None:
     whole = request.getfixturevalue(form)
     seen = plain(whole) if form == "page" else unescaped(whole)
     banner = seen.index("2 of 9 requested tasks have no score")
@@ -116,7 +114,9 @@ def test_means_stand_in_the_average_row_once_all_tasks_are_scored() -> None:
     assert "requested tasks have no score" not in text
     found = summary.mean_differences.mean_task
     assert found is not None
-    low, high = (f"{100 * bound:+.2f}".replace("-", "\u2212") for bound in (found.estimate - 0.01, found.estimate + 0.01))
+    low, high = (
+        f"{100 * bound:+.2f}".replace("-", "\u2212") for bound in (found.estimate - 0.01, found.estimate + 0.01)
+    )
     assert table.footer[0][-2].note == f"[{low}, {high}]"
     assert table.footer[0][-1].text == found.outcome
     assert f"[{low}, {high}]: {found.outcome}." in text
@@ -166,9 +166,7 @@ def test_a_run_of_one_model_shows_no_difference() -> None:
 
 
 def test_an_empty_run_is_still_a_report() -> None:
-    empty = data.summary(complete=True).model_copy(
-        update={"tasks": [], "histograms": [], "legacy": [], "claims": []}
-    )
+    empty = data.summary(complete=True).model_copy(update={"tasks": [], "histograms": [], "legacy": [], "claims": []})
     empty = empty.model_copy(update={"means": {}})
     assert "No task could be compared" in plain(html.render(empty, data.provenance(), None))
     assert "No task could be compared" in markdown.render(empty, data.provenance(), None)
@@ -192,9 +190,7 @@ def test_numbers_are_written_alike_everywhere() -> None:
 
 
 def test_the_overlap_of_two_distributions_is_their_shared_area() -> None:
-    one = data.histograms()[0].model_copy(
-        update={"edges": [0.0, 0.5, 1.0], "positives": [1, 3], "negatives": [6, 2]}
-    )
+    one = data.histograms()[0].model_copy(update={"edges": [0.0, 0.5, 1.0], "positives": [1, 3], "negatives": [6, 2]})
     assert machine_tables.overlap(one) == pytest.approx(0.25 + 0.25)
     assert machine_tables.overlap(one.model_copy(update={"negatives": [0, 0]})) is None
 
@@ -311,9 +307,7 @@ def test_the_page_is_well_formed_and_loads_nothing(
         assert tag not in {"iframe", "object", "embed", "base", "img", "form"}
         for name in ("src", "href", "xlink:href", "action", "data", "poster", "srcset"):
             value = attributes.get(name) or ""
-            assert not re.match(r"\s*(?:[a-z]+:)?//", value, re.I) and (
-                not value or value.startswith(("#", "data:,"))
-            )
+            assert not re.match(r"\s*(?:[a-z]+:)?//", value, re.I) and (not value or value.startswith(("#", "data:,")))
         assert not [name for name in attributes if name.startswith("on")]
     style = re.search(r"<style>(.*?)</style>", page, re.S)
     assert style and "@import" not in style[1] and "url(" not in style[1]
@@ -399,9 +393,7 @@ def report_file(tmp_path_factory: pytest.TempPathFactory, page: str) -> Path:
 @pytest.fixture
 def desktop(report_file: Path, tmp_path: Path) -> Iterator[browser.Page]:
     if browser.program() is None:
-        pytest.skip(
-            "NOT CHECKED IN A BROWSER: no chromium on this machine; install it to check the report for real"
-        )
+        pytest.skip("NOT CHECKED IN A BROWSER: no chromium on this machine; install it to check the report for real")
     with browser.opened(report_file, tmp_path / "profile") as opened:
         yield opened
 
@@ -420,16 +412,12 @@ def column(page: browser.Page, table: str, number: int) -> list[str]:
 class TestInChromium:
     pytestmark = slow_browser
 
-    def test_it_runs_without_errors_and_loads_nothing_else(
-        self, desktop: browser.Page, report_file: Path
-    ) -> None:
+    def test_it_runs_without_errors_and_loads_nothing_else(self, desktop: browser.Page, report_file: Path) -> None:
         desktop.run("document.querySelectorAll('button').forEach(button => button.click())")
         assert desktop.named("Runtime.exceptionThrown") == []
         assert desktop.named("Log.entryAdded") == []
         assert desktop.named("Page.javascriptDialogOpening") == []
-        assert [sent["request"]["url"] for sent in desktop.named("Network.requestWillBeSent")] == [
-            report_file.as_uri()
-        ]
+        assert [sent["request"]["url"] for sent in desktop.named("Network.requestWillBeSent")] == [report_file.as_uri()]
 
     @pytest.mark.parametrize("width", [320, 390, 768, 1280, 1920])
     def test_nothing_is_wider_than_the_window(self, desktop: browser.Page, width: int) -> None:
@@ -437,9 +425,7 @@ class TestInChromium:
         desktop.run("document.querySelectorAll('details').forEach(part => part.open = true)")
         assert desktop.run("document.documentElement.scrollWidth") <= width
         assert desktop.run("document.getElementById('title').getBoundingClientRect().width") > 0
-        seen = (
-            "[...document.querySelectorAll('#table-comparison tbody tr')].every(row => row.offsetHeight > 20)"
-        )
+        seen = "[...document.querySelectorAll('#table-comparison tbody tr')].every(row => row.offsetHeight > 20)"
         assert desktop.run(seen)
 
     def test_the_summary_fits_one_screen(self, desktop: browser.Page) -> None:

@@ -17,9 +17,7 @@ MADE = ("benchmarks", "data", "embeddings", "reports", "results")
 def _files(clone: Clone) -> dict[str, tuple[int, bytes]]:
     """Modification time and content of every file that the stages made."""
     files = [file for folder in MADE for file in (clone.folder / folder).rglob("*") if file.is_file()]
-    return {
-        str(file.relative_to(clone.folder)): (file.stat().st_mtime_ns, file.read_bytes()) for file in files
-    }
+    return {str(file.relative_to(clone.folder)): (file.stat().st_mtime_ns, file.read_bytes()) for file in files}
 
 
 @pytest.fixture(scope="module")

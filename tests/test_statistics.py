@@ -234,9 +234,7 @@ def test_intervals_of_other_statistics_cover_as_well(
 @pytest.mark.slow
 def test_v_measure_intervals_cover_the_score_that_a_task_of_this_size_is_expected_to_give() -> None:
     rng = np.random.default_rng(78)
-    expected = np.mean(
-        [np.subtract(*[point(f, "v_measure") for f in classified(150, rng)[:2]]) for _ in range(3000)]
-    )
+    expected = np.mean([np.subtract(*[point(f, "v_measure") for f in classified(150, rng)[:2]]) for _ in range(3000)])
     found = [paired_difference(*classified(150, rng)[:2], "v_measure", seed=k) for k in range(800)]
     assert 0.93 <= np.mean([d.low <= expected <= d.high for d in found]) <= 0.97
 
@@ -276,9 +274,7 @@ def test_the_sign_flip_p_value_agrees_with_scipy() -> None:
         batch=2000,
         rng=1,
     ).pvalue
-    assert paired_difference(frame(ours), frame(theirs), "mean", seed=1).p_value == pytest.approx(
-        expected, abs=0.01
-    )
+    assert paired_difference(frame(ours), frame(theirs), "mean", seed=1).p_value == pytest.approx(expected, abs=0.01)
 
 
 @pytest.mark.parametrize("statistic", ALL)
@@ -329,9 +325,7 @@ def test_five_thousand_samples_take_less_than_two_seconds(statistic: str) -> Non
 
 def test_frames_must_hold_the_same_samples() -> None:
     whole = frame([0.1, 0.2, 0.3])
-    with pytest.raises(
-        StatisticsError, match=r"1 are the candidate's alone and 0 the baseline's alone .*'q2'"
-    ):
+    with pytest.raises(StatisticsError, match=r"1 are the candidate's alone and 0 the baseline's alone .*'q2'"):
         paired_difference(whole, whole.filter(pl.col("sample") != "q2"), "mean", seed=1)
     with pytest.raises(StatisticsError, match="same samples"):
         paired_difference(whole, frame([0.1, 0.2, 0.3], subset="deu"), "mean", seed=1)
@@ -396,8 +390,7 @@ def test_a_verdict_needs_the_test_the_interval_and_the_least_difference(
 def test_a_sentence_says_what_was_found_in_numbers() -> None:
     worse = sentence("SciFact", "qwen25", "minilm", difference(-0.5554, -0.61, -0.5), 0.0001, "worse")
     assert worse == (
-        "SciFact: qwen25 is worse than minilm (-0.5554 [-0.6100, -0.5000] over 1,000 samples, "
-        "adjusted p < 0.001)."
+        "SciFact: qwen25 is worse than minilm (-0.5554 [-0.6100, -0.5000] over 1,000 samples, adjusted p < 0.001)."
     )
     tie = sentence("STS12", "a", "b", difference(0.01, -0.01, 0.03), 0.312, "not distinguishable")
     assert tie.startswith("STS12: a and b are not distinguishable with this data (+0.0100 [")

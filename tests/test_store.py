@@ -88,9 +88,7 @@ def test_another_row_count_is_refused(path: Path) -> None:
         (ROWS[:, :0], r"shape \(5, 0\)"),
     ],
 )
-def test_embeddings_that_would_fake_a_score_are_refused(
-    spoilt: np.ndarray, said: str, tmp_path: Path
-) -> None:
+def test_embeddings_that_would_fake_a_score_are_refused(spoilt: np.ndarray, said: str, tmp_path: Path) -> None:
     with pytest.raises(TaskError, match=said):
         store.write(tmp_path / "x.safetensors", spoilt.astype(np.float32), "key")
     assert list(tmp_path.iterdir()) == []

@@ -258,9 +258,7 @@ def test_every_query_searches_all_texts_of_its_category(task: str) -> None:
     text = dict(zip(split["corpus"]["id"], split["corpus"]["text"], strict=True))
     assert split["top_ranked"] is None
     assert list(split["queries"]["id"]) == [item.id for item in items]
-    assert sorted(text.values()) == sorted(
-        text for item in items for text in (item.positive, *item.negatives)
-    )
+    assert sorted(text.values()) == sorted(text for item in items for text in (item.positive, *item.negatives))
     for item in items:
         (positive,) = split["relevant_docs"][item.id]
         assert text[positive] == item.positive
@@ -358,9 +356,7 @@ def score(qrels: dict[str, dict[str, int]], results: dict[str, dict[str, float]]
 
 def static_model(vectors: np.ndarray, vocabulary: Sequence[str]) -> SentenceTransformer:
     """Return a real static model: the mean of one vector a word."""
-    tokenizer = Tokenizer(
-        WordLevel({word: index for index, word in enumerate(vocabulary)}, unk_token="[UNK]")
-    )
+    tokenizer = Tokenizer(WordLevel({word: index for index, word in enumerate(vocabulary)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = BertPreTokenizer()
     embedding = StaticEmbedding(tokenizer, embedding_weights=vectors.astype(np.float32))
     return SentenceTransformer(modules=[embedding], device="cpu")
@@ -420,9 +416,7 @@ def test_a_constant_model_is_nearly_perfect_by_the_older_definitions(
         assert score == pytest.approx(1, abs=1e-6), category
     assert scores["first"]["semantic_similarity"] == pytest.approx(0.5, abs=1e-6)
     # One cluster holds everything, so purity is the largest topic's share; the silhouette counts as 0.
-    largest = Counter(item.topic for item in clustering_items()).most_common(1)[0][1] / len(
-        clustering_items()
-    )
+    largest = Counter(item.topic for item in clustering_items()).most_common(1)[0][1] / len(clustering_items())
     assert scores["first"]["topic_clustering"] == pytest.approx(largest / 2)
     for category in set(scores["first"]) - {"semantic_similarity", "topic_clustering", "overall"}:
         assert scores["first"][category] == pytest.approx(1, abs=1e-6), category
@@ -516,10 +510,7 @@ def test_the_topics_of_a_perfect_model_get_nearly_full_marks() -> None:
 
     def embed(texts: Sequence[str]) -> np.ndarray:
         return np.array(
-            [
-                np.eye(len(order))[order.index(topics[text])] if text in topics else np.ones(len(order))
-                for text in texts
-            ]
+            [np.eye(len(order))[order.index(topics[text])] if text in topics else np.ones(len(order)) for text in texts]
         )
 
     # Silhouette 1 and purity 1: texts of one topic coincide, topics stand apart.

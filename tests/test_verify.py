@@ -60,11 +60,7 @@ def summary(
                 }
                 | more
             ),
-            cells={
-                "m": sm.Cell(status=found)
-                if isinstance(found, str)
-                else sm.Cell(status="scored", score=found)
-            },
+            cells={"m": sm.Cell(status=found) if isinstance(found, str) else sm.Cell(status="scored", score=found)},
         )
         for task, (found, metric) in tasks.items()
     ]
@@ -112,9 +108,7 @@ class TestVerdicts:
             (0.64300, "FAIL"),
         ],
     )
-    def test_it_follows_from_the_distance_and_the_tolerance(
-        self, tmp_path: Path, score: float, verdict: str
-    ) -> None:
+    def test_it_follows_from_the_distance_and_the_tolerance(self, tmp_path: Path, score: float, verdict: str) -> None:
         assert judge(tmp_path, summary({"SciFact": (score, "ndcg_at_10")}))["SciFact"].verdict == verdict
 
     def test_a_metric_has_its_own_tolerance(self, tmp_path: Path) -> None:
@@ -137,9 +131,7 @@ class TestVerdicts:
             ),
         ],
     )
-    def test_what_cannot_be_compared_is_not_run_and_says_why(
-        self, tmp_path: Path, found: sm.Summary, why: str
-    ) -> None:
+    def test_what_cannot_be_compared_is_not_run_and_says_why(self, tmp_path: Path, found: sm.Summary, why: str) -> None:
         judged = judge(tmp_path, found)["SciFact"]
         assert (judged.verdict, judged.measured, judged.note) == ("not run", None, why)
 
@@ -157,8 +149,7 @@ class TestVerdicts:
         judged = judge(tmp_path, found)["SciFact"]
         assert judged.verdict == "OK"
         assert judged.note == (
-            "measured at model revision eeeeeeee, published for another; "
-            "data revision ffffffff, published for dddddddd"
+            "measured at model revision eeeeeeee, published for another; data revision ffffffff, published for dddddddd"
         )
 
 
@@ -169,15 +160,11 @@ class TestTheProgram:
         shutil.copytree(EXPECTED, tmp_path / "conf" / "expected")
         return lambda *arguments: CliRunner().invoke(app, ["verify", *arguments])
 
-    def test_it_ends_with_0_where_nothing_fails_and_prints_every_number(
-        self, tmp_path: Path, run: Callable
-    ) -> None:
+    def test_it_ends_with_0_where_nothing_fails_and_prints_every_number(self, tmp_path: Path, run: Callable) -> None:
         lay(tmp_path, summary({"SciFact": (0.64508, "ndcg_at_10"), "SICK-R": (0.7768, "cosine_spearman")}))
         result = run()
         assert result.exit_code == 0, result.output
-        assert re.search(
-            r"SciFact\s+ndcg_at_10\s+0\.64508\s+0\.64508\s+0\.00000\s+0\.0005\s+OK", result.stdout
-        )
+        assert re.search(r"SciFact\s+ndcg_at_10\s+0\.64508\s+0\.64508\s+0\.00000\s+0\.0005\s+OK", result.stdout)
         assert re.search(
             r"SICK-R\s+cosine_spearman\s+0\.77582\s+0\.77680\s+\+0\.00098\s+0\.0005\s+close", result.stdout
         )

@@ -33,9 +33,7 @@ WATCH = [sys.executable, "-m", "embrepro.cli", "watch"]
 def worker(tmp_path: Path) -> Iterator[Process]:
     """A real process in the middle of its work, in `tmp_path`."""
     command = [sys.executable, "-c", WORKER]
-    with subprocess.Popen(
-        command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         yield process
@@ -70,9 +68,7 @@ def test_a_number_given_to_a_later_process_does_not_revive_the_work(tmp_path: Pa
     assert len(watching.states(tmp_path)) == 1
 
 
-def test_work_in_a_container_is_that_of_the_process_outside(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_work_in_a_container_is_that_of_the_process_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outside = processes.identity(os.getppid())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(processes.OWNER_VARIABLE, outside)

@@ -82,9 +82,7 @@ class TestChecks:
         assert done.returncode == 0, done.stdout + done.stderr
 
     def test_zizmor_would_find_something(self, tmp_path: Path) -> None:
-        workflow = (
-            shutil.copytree(REPOSITORY / ".github", tmp_path / ".github") / "workflows" / "regression.yml"
-        )
+        workflow = shutil.copytree(REPOSITORY / ".github", tmp_path / ".github") / "workflows" / "regression.yml"
         workflow.write_text(workflow.read_text().replace("  pull_request:\n", "  pull_request_target:\n"))
         assert "dangerous-triggers" in _zizmor(tmp_path / ".github").stdout
 
@@ -102,9 +100,7 @@ class TestRules:
     @each_workflow
     def test_actions_are_known_ones_pinned_by_commit_with_their_version_beside(self, workflow: Path) -> None:
         text = workflow.read_text()
-        pinned = re.findall(
-            r"^ *-? ?uses: ([\w-]+/[\w-]+)(?:/\w+)?@([0-9a-f]{40}) # (v[\d.]+)$", text, re.MULTILINE
-        )
+        pinned = re.findall(r"^ *-? ?uses: ([\w-]+/[\w-]+)(?:/\w+)?@([0-9a-f]{40}) # (v[\d.]+)$", text, re.MULTILINE)
         assert len(pinned) == text.count("uses:")
         for action, commit, version in pinned:
             assert KNOWN_ACTIONS[action] == (commit, version)
@@ -114,9 +110,7 @@ class TestRules:
         assert _read(workflow)["permissions"] == {}
 
     @each_job
-    def test_a_job_may_read_the_code_or_write_the_comment_and_nothing_else(
-        self, workflow: Path, job: str
-    ) -> None:
+    def test_a_job_may_read_the_code_or_write_the_comment_and_nothing_else(self, workflow: Path, job: str) -> None:
         may = {"pull-requests": "write"} if job == "comment" else {"contents": "read"}
         assert _job(workflow, job)["permissions"] == may
 
@@ -157,11 +151,7 @@ class TestThinness:
     def test_every_embrepro_command_exists(self, workflow: Path) -> None:
         from embrepro.cli import app
 
-        known = {
-            command.name or command.callback.__name__
-            for command in app.registered_commands
-            if command.callback
-        }
+        known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
         used = {word for script in _scripts(workflow) for word in re.findall(r"\bembrepro ([a-z]+)", script)}
         assert used <= known
 
@@ -188,9 +178,7 @@ class TestExpressions:
         given: dict[str, Value] = {"github.event_name": "push", "github.nothing": "", "cancelled()": False}
         assert Expression(source, given).value() == value
 
-    @pytest.mark.parametrize(
-        "source", ["github.actor", "hashFiles('dvc.lock')", "github.a +", "('a'", "'a' 'b'"]
-    )
+    @pytest.mark.parametrize("source", ["github.actor", "hashFiles('dvc.lock')", "github.a +", "('a'", "'a' 'b'"])
     def test_what_is_not_known_is_refused(self, source: str) -> None:
         with pytest.raises(UnknownExpressionError):
             Expression(source, {"github.event_name": "push"}).value()
@@ -213,9 +201,7 @@ class TestComment:
 
     def test_the_job_that_may_write_runs_nothing_of_the_change(self) -> None:
         steps = _job(REGRESSION, "comment")["steps"]
-        assert [step["uses"].split("@")[0] for step in steps if "uses" in step] == [
-            "actions/download-artifact"
-        ]
+        assert [step["uses"].split("@")[0] for step in steps if "uses" in step] == ["actions/download-artifact"]
         assert not re.search(r"\b(make|embrepro|dvc|git|python|bash|sh|source|eval)\b\s", steps[-1]["run"])
 
     @pytest.mark.parametrize(
@@ -225,17 +211,14 @@ class TestComment:
             ("41\n52\n", "--method PATCH repos/us/kit/issues/comments/41"),
         ],
     )
-    def test_it_is_written_once_and_then_written_anew(
-        self, tmp_path: Path, existing: str, request_line: str
-    ) -> None:
+    def test_it_is_written_once_and_then_written_anew(self, tmp_path: Path, existing: str, request_line: str) -> None:
         # A stand-in for `gh`, which only works with GitHub: it lists the given comments and notes requests.
         folder, tools = tmp_path / "work", tmp_path / "tools"
         folder.mkdir()
         tools.mkdir()
         (tools / "listed").write_text(existing)
         (tools / "gh").write_text(
-            '#!/bin/bash\n[[ "$*" != *--paginate* ]] || exec cat "${0%gh}listed"\n'
-            'echo "$*" >>"${0%gh}requests"\n'
+            '#!/bin/bash\n[[ "$*" != *--paginate* ]] || exec cat "${0%gh}listed"\necho "$*" >>"${0%gh}requests"\n'
         )
         (tools / "gh").chmod(0o755)
 
@@ -313,11 +296,7 @@ class Site:
 
         def restore(inputs: Inputs) -> None:
             kept = self.cache.get(inputs["key"]) or next(
-                (
-                    kept
-                    for key, kept in reversed(self.cache.items())
-                    if key.startswith(inputs["restore-keys"])
-                ),
+                (kept for key, kept in reversed(self.cache.items()) if key.startswith(inputs["restore-keys"])),
                 None,
             )
             if kept:
@@ -409,9 +388,7 @@ class TestRegressionWorkflow:
 
     def test_a_run_that_breaks_off_shows_no_older_numbers(self, site: Site) -> None:
         def break_it(author: Clone) -> None:
-            (author.folder / "src" / "embrepro" / "stages" / "encode.py").write_text(
-                "raise SystemExit('broken')\n"
-            )
+            (author.folder / "src" / "embrepro" / "stages" / "encode.py").write_text("raise SystemExit('broken')\n")
 
         done = site.pull_request(break_it)
         assert done.step("Run the affected stages").outcome == "failure", done.log

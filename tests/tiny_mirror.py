@@ -124,9 +124,8 @@ def _classification(dataset: Path) -> None:
         labels = [row % 2 for row in range(size)]
         texts = [f"{'yes' if label else 'no'} {text(generator, 5)}" for label in labels]
         write(dataset / "data" / f"{split}.parquet", {"text": texts, "label": labels})
-    features = (
-        "dataset_info:\n  features:\n  - name: text\n    dtype: string\n  - name: label\n    dtype:\n"
-        + ("      class_label:\n        names:\n          '0': refused\n          '1': allowed")
+    features = "dataset_info:\n  features:\n  - name: text\n    dtype: string\n  - name: label\n    dtype:\n" + (
+        "      class_label:\n        names:\n          '0': refused\n          '1': allowed"
     )
     card(dataset, {"default": {split: f"data/{split}.parquet" for split in ("train", "test")}}, features)
 
@@ -146,9 +145,7 @@ def _retrieval(dataset: Path) -> None:
             "text": [text(generator, 20) for _ in documents],
         },
     )
-    write(
-        dataset / "queries" / "test.parquet", {"_id": queries, "text": [text(generator, 8) for _ in queries]}
-    )
+    write(dataset / "queries" / "test.parquet", {"_id": queries, "text": [text(generator, 8) for _ in queries]})
     write(
         dataset / "qrels" / "test.parquet",
         {

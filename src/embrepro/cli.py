@@ -30,9 +30,7 @@ class Program(TyperGroup):
         try:
             return super().invoke(context)
         except KeyboardInterrupt:
-            console.complain(
-                "embrepro: interrupted; what was finished is kept, and the next run goes on from there"
-            )
+            console.complain("embrepro: interrupted; what was finished is kept, and the next run goes on from there")
             raise typer.Exit(INTERRUPTED) from None
 
 
@@ -169,9 +167,7 @@ def claims(
     from embrepro.reporting import terminal
     from embrepro.stages import report as stage
 
-    terminal.print_verdicts(
-        judgement.verdicts(*stage.read(Layout()), files or config.claim_files), as_json=as_json
-    )
+    terminal.print_verdicts(judgement.verdicts(*stage.read(Layout()), files or config.claim_files), as_json=as_json)
 
 
 @app.command(rich_help_panel=TOOLS)
@@ -200,9 +196,7 @@ def watch(
 
 @app.command(name="compose", rich_help_panel=TOOLS)
 def compose_command(
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="Hydra overrides, such as model=qwen25.")
-    ] = None,
+    overrides: Annotated[list[str] | None, typer.Argument(help="Hydra overrides, such as model=qwen25.")] = None,
     write: Annotated[bool, typer.Option("--write", help="Write params.yaml instead of printing.")] = False,
 ) -> None:
     """Show, or write to params.yaml, what conf/ composes to."""
@@ -222,9 +216,7 @@ def verify(
     write: Annotated[
         Path | None, typer.Option(help="Write this Markdown page, and what was measured as JSON beside it.")
     ] = None,
-    every: Annotated[
-        bool, typer.Option("--all", help="A line for each number that was not run, too.")
-    ] = False,
+    every: Annotated[bool, typer.Option("--all", help="A line for each number that was not run, too.")] = False,
 ) -> None:
     """Hold the last run against published scores: exit 0, 1 where one is a FAIL, 2 where nothing could be judged."""
     with _exits_2():
@@ -247,9 +239,7 @@ def verify(
 def compare(
     old: Annotated[str, typer.Argument(help="A git revision, the name of a DVC experiment, or: workspace.")],
     new: Annotated[str, typer.Argument(help="What to compare with it; the same kinds.")] = "workspace",
-    style: Annotated[
-        Literal["table", "markdown", "html"], typer.Option("--format", help="How to print it.")
-    ] = "table",
+    style: Annotated[Literal["table", "markdown", "html"], typer.Option("--format", help="How to print it.")] = "table",
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
 ) -> None:
     """Every score at two revisions, how certain its change is, and what else changed between them."""
@@ -274,9 +264,7 @@ def gate(
     against: Annotated[str, typer.Option(help="The git revision or DVC experiment to be held against.")],
     revision: Annotated[str, typer.Option(help="What is judged; default: the working tree.")] = "workspace",
     rules: Annotated[Path, typer.Option(help="The rules.")] = Path("conf/gate/default.yaml"),
-    markdown: Annotated[
-        Path | None, typer.Option(help="Write a summary for a pull request to this file.")
-    ] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write a summary for a pull request to this file.")] = None,
 ) -> None:
     """Fail a change that made a score really fall or lost one: exit 0, 1 where it fails, 2 where it cannot be judged."""
     with _exits_2():
@@ -299,9 +287,7 @@ def gate(
 def history(
     until: Annotated[str, typer.Argument(help="The newest revision to look at.")] = "HEAD",
     last: Annotated[int, typer.Option(min=1, help="How many commits the table shows, newest last.")] = 6,
-    html: Annotated[
-        Path | None, typer.Option(help="Write a page with a chart for every task to this file.")
-    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with a chart for every task to this file.")] = None,
 ) -> None:
     """Every metric over the commits that changed reports/metrics.json."""
     with _exits_2():
@@ -326,9 +312,7 @@ def _exits_2() -> Iterator[None]:
     except OSError as error:
         if error.filename is None:
             raise
-        console.complain(
-            f"embrepro: {error.filename}: {error.strerror}. Check that it exists and is writable."
-        )
+        console.complain(f"embrepro: {error.filename}: {error.strerror}. Check that it exists and is writable.")
     else:
         return
     raise typer.Exit(2)

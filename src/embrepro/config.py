@@ -37,9 +37,7 @@ class Weights(Strict):
     name: str
     revision: str = Field(description="commit of the hub repository, 40 hexadecimal digits")
     package: Package | None = None
-    sha256: dict[str, str] = Field(
-        default_factory=dict, description="file -> SHA-256, checked whoever served it"
-    )
+    sha256: dict[str, str] = Field(default_factory=dict, description="file -> SHA-256, checked whoever served it")
 
     @field_validator("revision")
     @classmethod
@@ -78,9 +76,7 @@ class Model(Strict):
     name: str = Field(pattern=r"^[\w.-]+$")
     family: Family
     weights: Weights | None = None
-    folder: str | None = Field(
-        default=None, description="a local folder in sentence-transformers or Model2Vec layout"
-    )
+    folder: str | None = Field(default=None, description="a local folder in sentence-transformers or Model2Vec layout")
     distill: Distillation | None = None
     batch_size: int = Field(default=32, gt=0, description="texts encoded at once")
     dtype: Literal["float32", "float16", "bfloat16"] | None = Field(
@@ -127,9 +123,7 @@ class Tasks(Strict):
     """Which tasks are asked for."""
 
     names: list[str] = Field(default_factory=list, description="tasks by mteb's names, or the custom suite's")
-    benchmark: str | None = Field(
-        default=None, description="a benchmark by mteb's name, such as MTEB(eng, v2)"
-    )
+    benchmark: str | None = Field(default=None, description="a benchmark by mteb's name, such as MTEB(eng, v2)")
     languages: list[str] | None = Field(default=None, description="ISO 639-3 codes, such as eng or eng-Latn")
     subsets: dict[str, list[str]] = Field(default_factory=dict, description="task -> subsets to keep")
     rerank: int | None = Field(
@@ -157,9 +151,7 @@ class Device(Strict):
 
     name: Literal["cpu", "cuda"]
     threads: int | None = Field(default=None, gt=0, description="CPU threads; null takes the machine's cores")
-    batch_size: int | None = Field(
-        default=None, gt=0, description="texts encoded at once; null keeps the model's own"
-    )
+    batch_size: int | None = Field(default=None, gt=0, description="texts encoded at once; null keeps the model's own")
 
 
 class Benchmark(Strict):
@@ -168,9 +160,7 @@ class Benchmark(Strict):
     repeats: int = Field(ge=6, description="of each setting; a median of fewer than six has no 95 % interval")
     batch_sizes: list[int] = Field(min_length=1, description="texts encoded at once")
     seconds: float = Field(gt=0, description="least time of one measurement; sets how many texts it takes")
-    longest_batch: float = Field(
-        gt=0, description="seconds; what batch would take a model longer is left out for it"
-    )
+    longest_batch: float = Field(gt=0, description="seconds; what batch would take a model longer is left out for it")
     queries: int = Field(gt=0, description="single queries in each repeat")
 
     @field_validator("batch_sizes")
@@ -192,13 +182,9 @@ class Runtime(Strict):
     """Where the stages run, and what a container may use. No stage depends on it."""
 
     name: Literal["host", "docker"]
-    engine: Literal["auto", "docker", "podman"] = Field(
-        default="auto", description="auto: the first that answers"
-    )
+    engine: Literal["auto", "docker", "podman"] = Field(default="auto", description="auto: the first that answers")
     image: Images = Field(default_factory=Images)
-    memory: str | None = Field(
-        default=None, pattern=r"^[1-9]\d*[kmg]$", description="limit, such as 8g; null for none"
-    )
+    memory: str | None = Field(default=None, pattern=r"^[1-9]\d*[kmg]$", description="limit, such as 8g; null for none")
     cpus: float | None = Field(default=None, gt=0, description="limit, such as 1.5; null for none")
     network: str | None = Field(
         default=None, description="of the download stage alone; null takes the engine's default"
@@ -265,9 +251,7 @@ class Config(Strict):
         path = Path(chosen).expanduser()
         if not path.is_dir():
             said_by = "EMBREPRO_MIRROR" if os.environ.get("EMBREPRO_MIRROR") else "source.mirror"
-            raise ConfigError(
-                f"{said_by} names {path}, which is not a folder. Correct it, or unset it to use the hub."
-            )
+            raise ConfigError(f"{said_by} names {path}, which is not a folder. Correct it, or unset it to use the hub.")
         return path
 
 
@@ -302,9 +286,7 @@ def check(values: object, origin: str) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(
-            f"{origin} is not a valid configuration:\n{complaints(error, Config, values)}"
-        ) from None
+        raise ConfigError(f"{origin} is not a valid configuration:\n{complaints(error, Config, values)}") from None
 
 
 def compose(overrides: Sequence[str] = (), conf: Path | str = "conf") -> dict[str, Any]:

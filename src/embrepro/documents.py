@@ -40,9 +40,7 @@ def read(path: Path, kind: type[Document], what: str, page: str) -> Document:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(
-            f"Expected {what} at {path}, found no file; {page} says how to write one."
-        ) from None
+        raise ConfigError(f"Expected {what} at {path}, found no file; {page} says how to write one.") from None
     except OSError as error:
         raise ConfigError(f"Expected {what} at {path}, which cannot be read: {error.strerror}.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -36,9 +36,7 @@ def source_hash(*folders: str) -> str:
     """SHA-256 over the Python sources of folders or modules of this package: stored work dies with the code that made it."""
     root = Path(__file__).parent
     sources = [root / name for name in folders]
-    files = sorted(
-        {file for source in sources for file in ([source] if source.is_file() else source.rglob("*.py"))}
-    )
+    files = sorted({file for source in sources for file in ([source] if source.is_file() else source.rglob("*.py"))})
     return fingerprint({file.relative_to(root).as_posix(): sha256(file) for file in files})
 
 
@@ -73,9 +71,7 @@ def read_model(path: Path, kind: type[Content]) -> Content:
     try:
         return kind.model_validate(read_json(path))
     except ValidationError as error:
-        missing = ", ".join(
-            ".".join(map(str, problem["loc"])) or problem["msg"] for problem in error.errors()[:3]
-        )
+        missing = ", ".join(".".join(map(str, problem["loc"])) or problem["msg"] for problem in error.errors()[:3])
         raise KitError(
             f"{path} does not hold what this version writes ({missing}). Delete it and run `dvc repro` again."
         ) from None

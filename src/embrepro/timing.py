@@ -62,9 +62,7 @@ def seconds(loaded: Loaded, texts: list[str], batch_size: int) -> float:
     return perf_counter() - started
 
 
-def calibrate(
-    loaded: Loaded, texts: Sequence[str], batch_size: int, at_least: float
-) -> tuple[int, float]:
+def calibrate(loaded: Loaded, texts: Sequence[str], batch_size: int, at_least: float) -> tuple[int, float]:
     """How many texts, in whole batches, take at least `at_least` seconds, and how many a second those were.
 
     The calls it takes to find out are the warm-up.
@@ -91,9 +89,7 @@ def measure(values: Sequence[float]) -> Measure:
     return Measure(median=middle, low=float(interval.low), high=float(interval.high), repeats=len(values))
 
 
-def footprint(
-    folder: Path, model: Model, device: Device, texts: list[str], batch_size: int, repeats: int
-) -> Footprint:
+def footprint(folder: Path, model: Model, device: Device, texts: list[str], batch_size: int, repeats: int) -> Footprint:
     """Load a model and embed texts in a fresh process, where nothing else is in memory.
 
     Libraries map a model's weights into memory: what counts as resident are those that the texts made use of.

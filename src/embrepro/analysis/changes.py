@@ -36,14 +36,10 @@ class Row(_Document):
     difference: float | None = Field(default=None, description="new minus old")
     interval: Interval | None = Field(default=None, description="paired interval of the difference")
     p_value: float | None = None
-    p_adjusted: float | None = Field(
-        default=None, description="corrected for the number of the model's tasks"
-    )
+    p_adjusted: float | None = Field(default=None, description="corrected for the number of the model's tasks")
     samples: int | None = None
     why_no_interval: str = ""
-    incomparable: str = Field(
-        default="", description="why the two scores do not measure the same thing, if so"
-    )
+    incomparable: str = Field(default="", description="why the two scores do not measure the same thing, if so")
 
 
 class Change(_Document):
@@ -81,9 +77,7 @@ def compare(old: Side, new: Side, *, alpha: float = 0.05) -> Comparison:
     pairs = list(_pairs(old, new))
     seed = new.params.get("seed")
     rows = [
-        row
-        for pair in pairs
-        for row in _rows(old, new, pair, alpha=alpha, seed=seed if isinstance(seed, int) else 0)
+        row for pair in pairs for row in _rows(old, new, pair, alpha=alpha, seed=seed if isinstance(seed, int) else 0)
     ]
     return Comparison(
         old=old.revision.label,
@@ -125,9 +119,7 @@ def _rows(old: Side, new: Side, pair: tuple[str, str], *, alpha: float, seed: in
                 tested[task] = found
         rows[task] = row
     adjusted = dict(zip(tested, statistics.holm([found.p_value for found in tested.values()]), strict=True))
-    return [
-        _with_test(row, tested[task], adjusted[task]) if task in tested else row for task, row in rows.items()
-    ]
+    return [_with_test(row, tested[task], adjusted[task]) if task in tested else row for task, row in rows.items()]
 
 
 def _row(old: Task | None, new: Task | None, name: str, pair: tuple[str, str]) -> Row:
@@ -212,9 +204,7 @@ def _changes(old: Side, new: Side, pairs: list[tuple[str, str]]) -> Iterator[Cha
         yield from _differing("input", old.inputs, new.inputs)
 
 
-def _differing(
-    kind: Kind, old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
-) -> Iterator[Change]:
+def _differing(kind: Kind, old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[Change]:
     before, after = dict(_leaves(old)), dict(_leaves(new))
     for name in sorted(before.keys() | after.keys()):
         if before.get(name) != after.get(name):

@@ -36,9 +36,7 @@ def cell(scored: Scored, seed: int) -> Cell:
         return Cell(status="scored", score=scored.score, samples=count)
     if not (math.isfinite(found.low) and math.isfinite(found.high)):
         return Cell(status="scored", score=scored.score, samples=count)
-    return Cell(
-        status="scored", score=scored.score, samples=count, interval=Interval(low=found.low, high=found.high)
-    )
+    return Cell(status="scored", score=scored.score, samples=count, interval=Interval(low=found.low, high=found.high))
 
 
 def differences(
@@ -81,9 +79,7 @@ def _by_task(
     return result
 
 
-def _of_means(
-    tested: Mapping[str, statistics.Difference], types: Mapping[str, str], names: Names
-) -> MeanDifferences:
+def _of_means(tested: Mapping[str, statistics.Difference], types: Mapping[str, str], names: Names) -> MeanDifferences:
     of_type = {kind: [task for task in types if types[task] == kind] for kind in sorted(set(types.values()))}
     share = {task: 1 / (len(of_type) * len(of_type[kind])) for task, kind in types.items()}
 
@@ -112,9 +108,7 @@ def means(scores: Mapping[str, float | None], types: Mapping[str, str]) -> Means
     for task, score in scores.items():
         by_type[types[task]].append(score)
     type_means = {name: _mean(values) for name, values in sorted(by_type.items())}
-    return Means(
-        mean_task=_mean(list(scores.values())), mean_type=_mean(list(type_means.values())), by_type=type_means
-    )
+    return Means(mean_task=_mean(list(scores.values())), mean_type=_mean(list(type_means.values())), by_type=type_means)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -36,9 +36,7 @@ _LANGUAGE_CAUSE = (
     "scores without an error. Monolingual classification and retrieval tasks ignore the filter, so they are "
     "scored all the same"
 )
-_LANGUAGE_ADVICE = (
-    "ask for languages=['eng'], delete the empty files (they count as done) and run these tasks again"
-)
+_LANGUAGE_ADVICE = "ask for languages=['eng'], delete the empty files (they count as done) and run these tasks again"
 
 
 class Finding(BaseModel):
@@ -82,9 +80,7 @@ def examine(folder: Path, *, lookup: Lookup | None = None) -> list[Finding]:
         KitError: there is no such folder.
     """
     if not folder.is_dir():
-        raise KitError(
-            f"expected a folder of mteb results at {folder}, found none; name the folder that holds them"
-        )
+        raise KitError(f"expected a folder of mteb results at {folder}, found none; name the folder that holds them")
     results, broken = read_folder(folder)
     if not results and not broken:
         return [
@@ -131,11 +127,7 @@ def _expected(name: str, lookup: Lookup) -> _Expected | None:
         revision=task.metadata.revision if isinstance(task.metadata.revision, str) else None,
         base_evaluate=type(task).evaluate is AbsTask.evaluate,
         aggregate=isinstance(task, AbsTaskAggregate),
-        queries={
-            split: int(found["num_queries"])
-            for split, found in statistics.items()
-            if found.get("num_queries")
-        },
+        queries={split: int(found["num_queries"]) for split, found in statistics.items() if found.get("num_queries")},
     )
 
 
@@ -157,10 +149,7 @@ def _signature(results: Sequence[Result], expected: dict[str, _Expected | None])
             also = _others_with_the_same(results, files, empty)
             findings.append(_error(folder, what + also, _LANGUAGE_CAUSE, _LANGUAGE_ADVICE))
         else:
-            cause = (
-                "a subset or split filter that left nothing to evaluate (hf_subsets=[], "
-                "eval_splits=[], a language)"
-            )
+            cause = "a subset or split filter that left nothing to evaluate (hf_subsets=[], eval_splits=[], a language)"
             findings.append(_error(folder, what, cause, "run these tasks again without the filter"))
     return findings
 
@@ -214,8 +203,7 @@ def _empty_file(result: Result, task: _Expected | None) -> Finding:
     if instant and (task is None or task.base_evaluate):
         cause += ": most often a language code such as 'en' where mteb expects 'eng'"
     advice = (
-        "delete this file, which counts as done, and evaluate the task again with languages=['eng'] "
-        "or without a filter"
+        "delete this file, which counts as done, and evaluate the task again with languages=['eng'] or without a filter"
     )
     return _error(result.file, f"{result.task}: empty scores{time}", cause, advice)
 
@@ -277,8 +265,7 @@ def _missing_parts(result: Result, task: _Expected) -> Iterable[Finding]:
             named = ", ".join(absent[:5]) + (" ..." if len(absent) > 5 else "")
             yield _warning(
                 result.file,
-                f"{result.task} {split}: {len(absent)} of {len(task.subsets)} subsets have no "
-                f"scores ({named})",
+                f"{result.task} {split}: {len(absent)} of {len(task.subsets)} subsets have no scores ({named})",
                 "a filter by language or subset, or an interrupted evaluation",
                 "do not compare the mean with one over all subsets",
             )
@@ -302,8 +289,7 @@ def _dropped_queries(result: Result, task: _Expected) -> Iterable[Finding]:
             yield _warning(
                 result.file,
                 f"{result.task} {split}: {scored:,} queries scored of {there:,}",
-                "relevance judgements (qrels) are missing for the others; mteb drops such "
-                "queries and the score rises",
+                "relevance judgements (qrels) are missing for the others; mteb drops such queries and the score rises",
                 "compare the qrels with the data set's published number of queries",
             )
 
@@ -315,8 +301,7 @@ def _missing_meta(folder: Path, results: Sequence[Result]) -> Iterable[Finding]:
                 place,
                 "no model_meta.json beside the results",
                 "an mteb before 1.11, a model without a name, or files copied by hand",
-                "nothing says which weights were scored: evaluate again with a named model at a "
-                "pinned revision",
+                "nothing says which weights were scored: evaluate again with a named model at a pinned revision",
             )
 
 
@@ -341,11 +326,7 @@ def _identical(results: Sequence[Result]) -> Iterable[Finding]:
             continue
         theirs = {result.task: result for result in others if not result.is_empty}
         shared = [result for result in files if not result.is_empty and result.task in theirs]
-        same = [
-            result.task
-            for result in shared
-            if _telling(result) and result.scores == theirs[result.task].scores
-        ]
+        same = [result.task for result in shared if _telling(result) and result.scores == theirs[result.task].scores]
         if same and (len(same) == len(shared) or len(same) > 1):
             yield Finding(
                 severity="error" if len(same) > 1 else "warning",
@@ -369,9 +350,7 @@ def _by_folder(results: Iterable[Result]) -> dict[str, list[Result]]:
 
 
 def _broken(each: Broken) -> Finding:
-    return _error(
-        each.file, each.problem, "a write that was cut off, or an edit", "delete the file and evaluate again"
-    )
+    return _error(each.file, each.problem, "a write that was cut off, or an edit", "delete the file and evaluate again")
 
 
 def _error(file: str, what: str, cause: str, advice: str) -> Finding:

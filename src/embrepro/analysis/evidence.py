@@ -154,9 +154,7 @@ def speed_estimate(speed: ModelSpeed, key: SpeedKey) -> Estimate | None:
             return _percentile(speed.latency.samples, int(key[9:11]) / 100)
         case "queries_per_second":
             latency = _percentile(speed.latency.samples, 0.5)
-            return (
-                Estimate(1000 / latency.value, 1000 / latency.high, 1000 / latency.low) if latency else None
-            )
+            return Estimate(1000 / latency.value, 1000 / latency.high, 1000 / latency.low) if latency else None
         case "load_seconds":
             return _repeated(speed.load_seconds)
         case "peak_memory_mb":

@@ -49,9 +49,7 @@ class Tolerances(Strict):
     """How far a measured score may lie off; that of a task goes before that of a metric."""
 
     default: Tolerance
-    metrics: dict[str, Tolerance] = Field(
-        default_factory=dict, description="by main score, such as v_measure"
-    )
+    metrics: dict[str, Tolerance] = Field(default_factory=dict, description="by main score, such as v_measure")
     tasks: dict[str, Tolerance] = Field(default_factory=dict)
 
     def of(self, task: str, metric: str) -> float:
@@ -90,9 +88,7 @@ class ExpectedFile(Strict):
         ):
             for name in given:
                 if name not in known:
-                    raise ValueError(
-                        f"tolerances: no expected score is of {what} '{name}'{suggest(name, known)}"
-                    )
+                    raise ValueError(f"tolerances: no expected score is of {what} '{name}'{suggest(name, known)}")
         return self
 
 
@@ -142,9 +138,7 @@ class Judged(BaseModel):
     tolerance: float
     measured: float | None = None
     verdict: Verdict
-    note: str = Field(
-        default="", description="why it was not run, or what differs from the published measurement"
-    )
+    note: str = Field(default="", description="why it was not run, or what differs from the published measurement")
 
     @property
     def difference(self) -> float | None:
@@ -163,9 +157,7 @@ def load(paths: Sequence[Path], folder: Path = Path("conf/expected")) -> list[Ex
         raise ConfigError(
             f"Expected files of expected scores in {folder}, found none; docs/gate.md says how to write one."
         )
-    files = [
-        documents.read(path, ExpectedFile, "a file of expected scores", "docs/gate.md") for path in chosen
-    ]
+    files = [documents.read(path, ExpectedFile, "a file of expected scores", "docs/gate.md") for path in chosen]
     seen: dict[str, Path] = {}
     for path, file in zip(chosen, files, strict=True):
         if file.model.name in seen:
@@ -214,8 +206,7 @@ def recorded(path: Path) -> Measured:
         return Measured.model_validate(read_json(path))
     except ValidationError as error:
         raise KitError(
-            f"{path} holds no recorded run ({error.error_count()} problems). "
-            "Write it with: embrepro verify --write"
+            f"{path} holds no recorded run ({error.error_count()} problems). Write it with: embrepro verify --write"
         ) from None
 
 
@@ -275,9 +266,7 @@ def _parts(splits: list[str], subsets: list[str]) -> str:
     return f"{', '.join(splits)}/{', '.join(subsets)}"
 
 
-def _what_differs(
-    file: ExpectedFile, expected: ExpectedScore, model: MeasuredModel, found: MeasuredTask
-) -> str:
+def _what_differs(file: ExpectedFile, expected: ExpectedScore, model: MeasuredModel, found: MeasuredTask) -> str:
     notes = []
     if file.model.revisions and model.revision not in file.model.revisions:
         notes.append(f"measured at model revision {model.revision[:8]}, published for another")

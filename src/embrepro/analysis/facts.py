@@ -29,9 +29,7 @@ class Facts(BaseModel):
     legacy: dict[str, dict[str, dict[str, float]]] = Field(
         default_factory=dict, description="model, definition (first, second), category or overall"
     )
-    speed: dict[str, dict[str, float]] = Field(
-        default_factory=dict, description="model, one of metrics.SpeedKey"
-    )
+    speed: dict[str, dict[str, float]] = Field(default_factory=dict, description="model, one of metrics.SpeedKey")
     properties: dict[str, dict[str, float]] = Field(
         default_factory=dict, description="model, one of metrics.PropertyKey"
     )
@@ -41,9 +39,7 @@ class Facts(BaseModel):
     def as_published(self) -> Facts:
         """The published scores in the place of the measured ones, and nothing else that was measured."""
         status = {model: dict.fromkeys(tasks, SCORED) for model, tasks in self.published.items()}
-        scores: dict[str, dict[str, float | None]] = {
-            model: dict(tasks) for model, tasks in self.published.items()
-        }
+        scores: dict[str, dict[str, float | None]] = {model: dict(tasks) for model, tasks in self.published.items()}
         return Facts(scores=scores, status=status)
 
 
@@ -75,9 +71,7 @@ def collect(
                 parts[row.category.lower().replace(" ", "_")] = value
     return Facts(
         scores={key: {row.name: row.cells[key].score for row in tasks if key in row.cells} for key in models},
-        status={
-            key: {row.name: row.cells[key].status for row in tasks if key in row.cells} for key in models
-        },
+        status={key: {row.name: row.cells[key].status for row in tasks if key in row.cells} for key in models},
         legacy=by_definition,
         speed={key: speed_values(found) for key, found in (speed.models if speed else {}).items()},
         properties={key: _properties(card) for key, card in models.items()},

@@ -52,9 +52,7 @@ class Tolerances(Strict):
     default: Tolerance
     tasks: dict[str, Tolerance] = Field(default_factory=dict)
     metrics: dict[str, Tolerance] = Field(default_factory=dict)
-    types: dict[str, Tolerance] = Field(
-        default_factory=dict, description="by mteb's task type, such as Clustering"
-    )
+    types: dict[str, Tolerance] = Field(default_factory=dict, description="by mteb's task type, such as Clustering")
 
     def of(self, row: Row) -> float:
         """The tolerance in force for a score."""
@@ -73,12 +71,8 @@ class Rules(Strict):
         default="interval",
         description="a fall is noise if its interval holds 0, or its corrected p is not below alpha",
     )
-    without_samples: Literal["fail", "note"] = Field(
-        default="fail", description="a fall that cannot be tested"
-    )
-    changed_pin: Literal["fail", "note"] = Field(
-        default="note", description="a task whose data was pinned anew"
-    )
+    without_samples: Literal["fail", "note"] = Field(default="fail", description="a fall that cannot be tested")
+    changed_pin: Literal["fail", "note"] = Field(default="note", description="a task whose data was pinned anew")
 
     @model_validator(mode="after")
     def _types_exist(self) -> Rules:
@@ -156,11 +150,7 @@ def _models(old: Side, new: Side) -> Iterator[Note]:
 def _data(old: Side, new: Side, rules: Rules) -> Iterator[Note]:
     for name, before in old.tasks.items():
         after = new.tasks.get(name)
-        if (
-            after is None
-            or before.data_hash == after.data_hash
-            or None in (before.data_hash, after.data_hash)
-        ):
+        if after is None or before.data_hash == after.data_hash or None in (before.data_hash, after.data_hash):
             continue
         hashes = f"data hash {str(before.data_hash)[:8]} before, {str(after.data_hash)[:8]} now"
         if _pinned_anew(old, new, name):
@@ -193,9 +183,7 @@ def _score(row: Row, rules: Rules, *, pinned_anew: bool) -> Iterator[Note]:
         yield _of(row, "task gone", f"not requested now; before: {row.old_status}", fails=True)
     elif row.difference is not None and row.incomparable:
         if row.incomparable != "other data":
-            yield _of(
-                row, "not comparable", row.incomparable, fails=not pinned_anew or rules.changed_pin == "fail"
-            )
+            yield _of(row, "not comparable", row.incomparable, fails=not pinned_anew or rules.changed_pin == "fail")
     elif row.difference is not None:
         yield from _difference(row, rules, rules.tolerance.of(row))
 
@@ -215,9 +203,7 @@ def _difference(row: Row, rules: Rules, tolerance: float) -> Iterator[Note]:
             words = f"fell by more than {tolerance}: {change}; no interval: {row.why_no_interval}"
             yield _of(row, "regression", words, fails=True)
     elif _is_noise(row, rules):
-        yield _of(
-            row, "within noise", f"{change}, more than {tolerance}, but not distinguishable from no change"
-        )
+        yield _of(row, "within noise", f"{change}, more than {tolerance}, but not distinguishable from no change")
     elif row.difference < 0:
         yield _of(row, "regression", f"fell by more than {tolerance}: {change}", fails=True)
     else:

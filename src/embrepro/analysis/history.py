@@ -48,9 +48,7 @@ def read(root: Path, until: str = "HEAD") -> list[Point]:
     if now is not None:
         scores, problem = _scores(now)
         if not points or points[-1].scores != scores:
-            points.append(
-                Point(commit=WORKSPACE, date="", subject="not committed", scores=scores, problem=problem)
-            )
+            points.append(Point(commit=WORKSPACE, date="", subject="not committed", scores=scores, problem=problem))
     if not points:
         raise RevisionError(
             f"No commit up to {until} holds {METRICS}. After a run, commit reports/ together with dvc.lock."
@@ -96,8 +94,7 @@ def _scores(text: str | None) -> tuple[dict[str, dict[str, float | None]], str]:
     try:
         models = json.loads(text)["models"]
         return {
-            key: {**found["scores"], **{mean: found.get(mean) for mean in MEANS}}
-            for key, found in models.items()
+            key: {**found["scores"], **{mean: found.get(mean) for mean in MEANS}} for key, found in models.items()
         }, ""
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return {}, f"unreadable: {type(error).__name__}: {error}"

@@ -11,9 +11,7 @@ from embrepro.analysis.speed import SpeedReport
 from embrepro.analysis.summary import Summary
 
 
-def judged(
-    summary: Summary, speed: SpeedReport | None, claim_files: Sequence[Path], rules: Path | None
-) -> Summary:
+def judged(summary: Summary, speed: SpeedReport | None, claim_files: Sequence[Path], rules: Path | None) -> Summary:
     """The summary with its claims and recommendations filled in.
 
     Args:

@@ -116,9 +116,7 @@ class Legacy(Strict):
     def resolve(self, facts: Facts) -> Measured:
         """Return the score, 0-1."""
         if self.model not in facts.legacy:
-            return _absent_model(
-                self.model, facts.legacy, "has no score by the older definitions of the custom suite"
-            )
+            return _absent_model(self.model, facts.legacy, "has no score by the older definitions of the custom suite")
         value = facts.legacy[self.model].get(self.definition, {}).get(self.category)
         if value is None:
             return Measured(None, f"the {self.definition} definition gave no {self.category} of {self.model}")

@@ -37,9 +37,7 @@ class Preference(Strict):
 
     measure: str
     minimum: float = Field(default=0.0, ge=0, description="least difference that counts, for qualities")
-    minimum_ratio: float = Field(
-        default=1.0, ge=1, description="least ratio that counts, for everything else"
-    )
+    minimum_ratio: float = Field(default=1.0, ge=1, description="least ratio that counts, for everything else")
 
 
 class UseCase(Strict):
@@ -49,9 +47,7 @@ class UseCase(Strict):
     title: str
     require: list[Requirement] = Field(default_factory=list)
     prefer: Annotated[list[Preference], Field(min_length=1)]
-    mention: list[str] = Field(
-        default_factory=list, description="measures that the reason adds as the price paid"
-    )
+    mention: list[str] = Field(default_factory=list, description="measures that the reason adds as the price paid")
     claimed: str | None = Field(default=None, description="who wins by the analysis, as it says so")
 
 
@@ -66,9 +62,7 @@ class Rules(Strict):
         for case in self.use_cases:
             named = {*_measures_of(case), *case.mention}
             if unknown := sorted(named - self.measures.keys()):
-                raise ValueError(
-                    f"{case.id}: no measure {', '.join(unknown)} (there: {', '.join(self.measures)})"
-                )
+                raise ValueError(f"{case.id}: no measure {', '.join(unknown)} (there: {', '.join(self.measures)})")
         return self
 
 
@@ -117,14 +111,10 @@ def _measures_of(case: UseCase) -> list[str]:
     return [need.measure for need in case.require] + [part.measure for part in case.prefer]
 
 
-def _recommendation(
-    case: UseCase, evidence: Evidence, outcome: str, reasons: Sequence[str]
-) -> Recommendation:
+def _recommendation(case: UseCase, evidence: Evidence, outcome: str, reasons: Sequence[str]) -> Recommendation:
     winner = {"candidate": evidence.candidate, "baseline": evidence.baseline}.get(outcome)
     reason = "; ".join(reason for reason in reasons if reason)
-    return Recommendation(
-        use_case=case.title, winner=winner, outcome=outcome, reason=reason, claimed=case.claimed
-    )
+    return Recommendation(use_case=case.title, winner=winner, outcome=outcome, reason=reason, claimed=case.claimed)
 
 
 def _of(comparison: Comparison, side: Side) -> Estimate:
@@ -152,9 +142,7 @@ def _meets(need: Requirement, comparison: Comparison, side: Side) -> bool:
     return _within(estimate.low, least, None) and _within(estimate.high, None, greatest)
 
 
-def _preferred(
-    preferences: Sequence[Preference], found: dict[str, Comparison]
-) -> tuple[Side | None, list[str]]:
+def _preferred(preferences: Sequence[Preference], found: dict[str, Comparison]) -> tuple[Side | None, list[str]]:
     """The side that the first decisive preference favours, and the measures that had to be looked at."""
     looked_at = []
     for preference in preferences:

@@ -98,9 +98,7 @@ def _check(samples: pl.DataFrame, statistic: str) -> None:
             f"got {samples.columns}; evaluate the task again"
         )
     if samples.is_empty():
-        raise StatisticsError(
-            "expected per-sample scores, got an empty table; the task produced no score at all"
-        )
+        raise StatisticsError("expected per-sample scores, got an empty table; the task produced no score at all")
     for column in ("score", "target") if statistic in _TARGETED else ("score",):
         bad = samples.filter(~pl.col(column).cast(pl.Float64).is_finite().fill_null(False))
         if not bad.is_empty():
@@ -165,9 +163,7 @@ def _require_pairs(ours: Sequence[Stratum], theirs: Sequence[Stratum]) -> None:
 
 def _require_equal_targets(candidate: pl.DataFrame, baseline: pl.DataFrame) -> None:
     keys = ["split", "subset", "sample"]
-    targets = [
-        frame.group_by(keys).agg(pl.col("target").min().cast(pl.Float64)) for frame in (candidate, baseline)
-    ]
+    targets = [frame.group_by(keys).agg(pl.col("target").min().cast(pl.Float64)) for frame in (candidate, baseline)]
     other = targets[0].join(targets[1], on=keys).filter(pl.col("target") != pl.col("target_right"))
     if not other.is_empty():
         raise StatisticsError(
@@ -221,9 +217,7 @@ def evaluator(stratum: Stratum, statistic: str) -> Callable[[Floats], Floats]:
 
 def _linear_evaluator(stratum: Stratum, statistic: str) -> Callable[[Floats], Floats]:
     """Weighted means of all replicates; einsum, since a BLAS sum may depend on the number of threads."""
-    sums = np.stack(
-        [np.bincount(r.unit, _row_values(r, statistic), stratum.units) for r in stratum.replicates], axis=1
-    )
+    sums = np.stack([np.bincount(r.unit, _row_values(r, statistic), stratum.units) for r in stratum.replicates], axis=1)
     sizes = np.stack([np.bincount(r.unit, minlength=stratum.units) for r in stratum.replicates], axis=1)
     if (sizes == 1).all():
         means = sums.mean(axis=1)

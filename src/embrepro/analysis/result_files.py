@@ -97,9 +97,7 @@ def _old_scores(content: dict[str, Any]) -> Scores:
     for split, values in content.items():
         if not isinstance(values, dict):
             continue
-        parts = {
-            key: value for key, value in values.items() if isinstance(value, dict) and key not in _NOT_SUBSETS
-        }
+        parts = {key: value for key, value in values.items() if isinstance(value, dict) and key not in _NOT_SUBSETS}
         for subset, metrics in (parts or {"default": values}).items():
             if set(metrics) - {"evaluation_time"}:
                 found.append((split, subset, _old_main_score(metrics)))

@@ -117,11 +117,7 @@ class Side:
         path = f"results/{model.name.replace('/', '__')}/{model.revision}/{task}{SAMPLES_SUFFIX}"
         if self.revision.commit is None:
             file = self.root / path
-            return (
-                samples.read(file)
-                if file.is_file()
-                else f"no per-sample scores of {task} in the working tree"
-            )
+            return samples.read(file) if file.is_file() else f"no per-sample scores of {task} in the working tree"
         try:
             content = self._stored.read_bytes(path)
         except _not_stored() as error:
@@ -150,18 +146,14 @@ def resolve(root: Path, name: str) -> Revision:
     """
     if name == WORKSPACE:
         return Revision(name, None)
-    if not name.startswith("-") and (
-        commit := git(root, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
-    ):
+    if not name.startswith("-") and (commit := git(root, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")):
         return Revision(name, commit.strip())
     found = sorted({commit for experiment, commit in experiments(root) if experiment == name})
     if len(found) == 1:
         return Revision(name, found[0])
     if found:
         commits = ", ".join(commit[:_SHORT] for commit in found)
-        raise RevisionError(
-            f"{len(found)} experiments are called '{name}' ({commits}). Name one by its commit."
-        )
+        raise RevisionError(f"{len(found)} experiments are called '{name}' ({commits}). Name one by its commit.")
     if git(root, "rev-parse", "--git-dir") is None:
         raise RevisionError(
             f"{root.resolve()} is not in a git repository, so there is no revision '{name}'; "
@@ -175,10 +167,7 @@ def resolve(root: Path, name: str) -> Revision:
 
 def experiments(root: Path) -> list[tuple[str, str]]:
     """Name and commit of every DVC experiment, newest commit last."""
-    listed = (
-        git(root, "for-each-ref", "--sort=committerdate", "--format=%(refname) %(objectname)", "refs/exps")
-        or ""
-    )
+    listed = git(root, "for-each-ref", "--sort=committerdate", "--format=%(refname) %(objectname)", "refs/exps") or ""
     lines = [line.split() for line in listed.splitlines()]
     return [(ref.rsplit("/", 1)[1], commit) for ref, commit in lines if not ref.startswith(_NOT_EXPERIMENTS)]
 
@@ -221,9 +210,7 @@ def _run(root: Path, revision: Revision) -> Run:
     text = read_text(root, revision, path)
     if text is None:
         how = (
-            "`dvc repro` makes it"
-            if revision.commit is None
-            else "commit reports/ together with dvc.lock after a run"
+            "`dvc repro` makes it" if revision.commit is None else "commit reports/ together with dvc.lock after a run"
         )
         raise RevisionError(f"{revision.label} holds no {path}; {how}.")
     try:
@@ -262,10 +249,7 @@ def _related(path: str, out: str) -> bool:
 
 
 def _known_names(root: Path) -> list[str]:
-    listed = (
-        git(root, "for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/tags", "refs/remotes")
-        or ""
-    )
+    listed = git(root, "for-each-ref", "--format=%(refname:short)", "refs/heads", "refs/tags", "refs/remotes") or ""
     return [WORKSPACE, *listed.split(), *(name for name, _ in experiments(root))]
 
 

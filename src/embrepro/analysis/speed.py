@@ -69,5 +69,7 @@ class SpeedReport(_Document):
     baseline: str
     machine: Machine
     models: dict[str, ModelSpeed]
-    throughput_ratio: dict[str, Measure] = Field(description="texts per second, model over baseline, over the settings both have")
+    throughput_ratio: dict[str, Measure] = Field(
+        description="texts per second, model over baseline, over the settings both have"
+    )
     latency_ratio: dict[str, Measure] = Field(description="baseline p50 over model p50: above 1 the model is faster")

@@ -170,17 +170,13 @@ def paired_difference(
         p_value = float(2 * stdtr(freedom, -abs(estimate) / error)) if error > 0 else float(estimate == 0)
     else:
         draws = _draw(ours, of, seed, resamples, rows=max(_rows(ours), _rows(theirs)))
-        low, high = (
-            float(q) for q in np.quantile(draws, ndtr(_reach(level, _units(ours)) * np.array([-1.0, 1.0])))
-        )
+        low, high = (float(q) for q in np.quantile(draws, ndtr(_reach(level, _units(ours)) * np.array([-1.0, 1.0]))))
         error, p_value = float(draws.std(ddof=1)), _shifted_p(estimate, draws)
     if statistic not in LINEAR:
         size, effect = _scale_effect(*scores, statistic)
         test: Test = "jackknife" if statistic == "v_measure" else "paired bootstrap"
         return Difference(estimate, low, high, p_value, size, effect, error, _units(ours), test)
-    differences = [
-        unit_values(a, statistic) - unit_values(b, statistic) for a, b in zip(ours, theirs, strict=True)
-    ]
+    differences = [unit_values(a, statistic) - unit_values(b, statistic) for a, b in zip(ours, theirs, strict=True)]
     size, effect = _spread_effect(estimate, differences)
     p_value = _sign_flip_p(differences, seed)
     return Difference(estimate, low, high, p_value, size, effect, error, _units(ours), "sign flips")
@@ -203,9 +199,7 @@ def mean_difference(
         StatisticsError: no differences.
     """
     if not differences:
-        raise StatisticsError(
-            "expected at least one difference to average, got none; name tasks both models have"
-        )
+        raise StatisticsError("expected at least one difference to average, got none; name tasks both models have")
     weights = weights or [1 / len(differences)] * len(differences)
     weighted = list(zip(weights, differences, strict=True))
     estimate = math.fsum(weight * d.estimate for weight, d in weighted)
@@ -213,9 +207,7 @@ def mean_difference(
     reach = float(ndtri((1 + level) / 2)) * error
     p_value = float(2 * ndtr(-abs(estimate) / error)) if error > 0 else float(estimate == 0)
     samples = sum(d.samples for d in differences)
-    return Difference(
-        estimate, estimate - reach, estimate + reach, p_value, None, None, error, samples, "normal"
-    )
+    return Difference(estimate, estimate - reach, estimate + reach, p_value, None, None, error, samples, "normal")
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -235,9 +227,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def verdict(
-    difference: Difference, p_adjusted: float, *, minimum: float = 0.0, alpha: float = 0.05
-) -> Outcome:
+def verdict(difference: Difference, p_adjusted: float, *, minimum: float = 0.0, alpha: float = 0.05) -> Outcome:
     """Say whether the candidate differs: test, interval and the least difference that matters must agree.
 
     Args:
@@ -298,9 +288,7 @@ def _draw(
     rng = np.random.default_rng([seed, 1])
     total = np.zeros(resamples)
     for part, evaluate in zip(parts, of, strict=True):
-        batches = [
-            evaluate(bootstrap_counts(part.units, size, rng)) for size in chunks(resamples, part.units)
-        ]
+        batches = [evaluate(bootstrap_counts(part.units, size, rng)) for size in chunks(resamples, part.units)]
         total += np.concatenate(batches)
     return _finite(total / len(parts))
 
@@ -332,9 +320,7 @@ def _bca_bounds(
 
 def _reach(level: float, units: int) -> float:
     """Normal quantile, widened as Student's t is: few samples spread too little (Hesterberg 2015)."""
-    return (
-        float(stdtrit(units - 1, (1 + level) / 2)) * math.sqrt(units / (units - 1)) if units > 1 else math.inf
-    )
+    return float(stdtrit(units - 1, (1 + level) / 2)) * math.sqrt(units / (units - 1)) if units > 1 else math.inf
 
 
 def _units(parts: Sequence[Stratum]) -> int:

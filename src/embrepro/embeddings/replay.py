@@ -134,9 +134,7 @@ class CrossEncoder:
         return self._scores[self._listed.rows(hf_split, hf_subset, "", pairs)]
 
 
-def encoder(
-    listed: RequestList, embeddings: Rows, meta: ModelMeta, similarity: str
-) -> _DenseReplay | _SparseReplay:
+def encoder(listed: RequestList, embeddings: Rows, meta: ModelMeta, similarity: str) -> _DenseReplay | _SparseReplay:
     """An encoder for one task and model.
 
     Args:

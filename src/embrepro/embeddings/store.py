@@ -108,9 +108,7 @@ def read(path: Path, texts: int) -> Stored:
         with safe_open(path, framework="numpy") as file:
             stored = Stored(_rows(file), (file.metadata() or {})["key"])
     except (FileNotFoundError, SafetensorError, OSError, KeyError, ValueError) as error:
-        raise TaskError(
-            f"{path} is missing or damaged ({error}). Delete it and run `dvc repro` again."
-        ) from None
+        raise TaskError(f"{path} is missing or damaged ({error}). Delete it and run `dvc repro` again.") from None
     if stored.embeddings.shape[0] != texts:
         raise TaskError(
             f"{path} holds {stored.embeddings.shape[0]} embeddings for {texts} texts; delete it and run `dvc repro` again."

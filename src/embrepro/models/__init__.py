@@ -119,7 +119,9 @@ def wrap(loaded: Loaded, model: Model, revision: str, known: Facts) -> Encoder |
         prefixes = (model.prompts.get(part, "") for part in ("query", "document"))
         encoder = wrappers.CrossEncoderWrapper(loaded, None, None, *prefixes)
     else:
-        sparse_or_not = wrappers.SparseEncoderWrapper if model.family == "sparse" else wrappers.SentenceTransformerEncoderWrapper
+        sparse_or_not = (
+            wrappers.SparseEncoderWrapper if model.family == "sparse" else wrappers.SentenceTransformerEncoderWrapper
+        )
         encoder = sparse_or_not(loaded, model_prompts=dict(model.prompts) or None)
     encoder.mteb_model_meta = meta(model, revision, known)
     return encoder

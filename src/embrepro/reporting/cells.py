@@ -78,9 +78,7 @@ def signed(value: float) -> str:
 
 def score_interval(interval: Interval | None) -> str:
     """An interval of scores in points of 100."""
-    return (
-        "" if interval is None else f"[{score(interval.low)}, {score(interval.high)}]".replace("-", "\u2212")
-    )
+    return "" if interval is None else f"[{score(interval.low)}, {score(interval.high)}]".replace("-", "\u2212")
 
 
 def signed_interval(interval: Interval | None) -> str:
@@ -132,9 +130,7 @@ def model_keys(summary: Summary) -> list[str]:
 
 def missing_tasks(summary: Summary, model: str) -> list[str]:
     """Names of the requested tasks on which `model` has no score."""
-    return [
-        task.name for task in summary.tasks if (cell := task.cells.get(model)) is None or cell.score is None
-    ]
+    return [task.name for task in summary.tasks if (cell := task.cells.get(model)) is None or cell.score is None]
 
 
 def why_no_mean(summary: Summary, model: str) -> str:

@@ -72,20 +72,12 @@ def _forest(rows: list[dict[str, Any]], width: int, label: int) -> Drawing:
         x="estimate:Q",
         shape=alt.Shape(
             "tone:N",
-            scale=alt.Scale(
-                domain=["good", "bad", "even"], range=["triangle-right", "triangle-left", "circle"]
-            ),
+            scale=alt.Scale(domain=["good", "bad", "even"], range=["triangle-right", "triangle-left", "circle"]),
             legend=None,
         ),
     )
-    zero = (
-        alt.Chart(alt.InlineData(values=[{"x": 0}]))
-        .mark_rule(color=LIGHT["muted"], strokeWidth=1)
-        .encode(x="x:Q")
-    )
-    return alt.layer(zero, spans, points).properties(
-        width=width, height=alt.Step(24 if len(rows) < 25 else 17)
-    )
+    zero = alt.Chart(alt.InlineData(values=[{"x": 0}])).mark_rule(color=LIGHT["muted"], strokeWidth=1).encode(x="x:Q")
+    return alt.layer(zero, spans, points).properties(width=width, height=alt.Step(24 if len(rows) < 25 else 17))
 
 
 def types(summary: Summary) -> Figure | None:
@@ -116,9 +108,7 @@ def types(summary: Summary) -> Figure | None:
 def _dumbbell(rows: list[dict[str, Any]], width: int, label: int) -> Drawing:
     axis = names_axis(label)
     base = alt.Chart(alt.InlineData(values=rows)).encode(y=alt.Y("type:N", title=None, axis=axis))
-    x = alt.X(
-        "score:Q", title="mean main score", scale=alt.Scale(domain=[0, 100]), axis=alt.Axis(tickCount=5)
-    )
+    x = alt.X("score:Q", title="mean main score", scale=alt.Scale(domain=[0, 100]), axis=alt.Axis(tickCount=5))
     lines = base.mark_line(color=LIGHT["axis"], strokeWidth=2).encode(x=x, detail="type:N")
     points = base.mark_point(filled=True, size=90, opacity=1).encode(
         x=x, color=role_colour("role"), shape=role_shape("role")
@@ -199,9 +189,7 @@ def _pareto(rows: list[dict[str, Any]], axis: str, width: int) -> Drawing:
     points = base.mark_point(filled=True, size=130, opacity=1).encode(
         color=role_colour("role"), shape=role_shape("role")
     )
-    labels = base.mark_text(dy=-13, fontSize=11, fontWeight=600).encode(
-        text="label:N", color=role_colour("role")
-    )
+    labels = base.mark_text(dy=-13, fontSize=11, fontWeight=600).encode(text="label:N", color=role_colour("role"))
     drawn = [layer.encode(x=x, y=y) for layer in (front, points, labels)]
     return alt.layer(*drawn).properties(width=width, height=220)
 
@@ -243,9 +231,7 @@ def _similarities(one: Histogram, role: str, width: int) -> Drawing:
         axis=alt.Axis(tickCount=6, grid=False),
     )
     y = alt.Y("share:Q", title="% of pairs", axis=alt.Axis(tickCount=4))
-    filled = alt.Chart(alt.InlineData(values=shares(one.positives))).mark_rect(
-        color=LIGHT[role], opacity=0.65
-    )
+    filled = alt.Chart(alt.InlineData(values=shares(one.positives))).mark_rect(color=LIGHT[role], opacity=0.65)
     filled = filled.encode(x=x, x2="high:Q", y=y, y2="zero:Q")
     line = (
         alt.Chart(alt.InlineData(values=outline(one.negatives)))

@@ -109,8 +109,7 @@ def _title(summary: Summary) -> str:
 
 def _subtitle(summary: Summary) -> str:
     described = [
-        f"{card.name} ({card.role}, {card.family})"
-        for card in map(summary.models.__getitem__, model_keys(summary))
+        f"{card.name} ({card.role}, {card.family})" for card in map(summary.models.__getitem__, model_keys(summary))
     ]
     return f"{'; '.join(described)}. {len(summary.tasks)} tasks requested."
 
@@ -142,9 +141,7 @@ def _verdict(summary: Summary) -> str:
     counts = _outcomes(summary)
     compared = sum(counts.values())
     if not compared:
-        return (
-            f"No task could be compared: {_scored(summary)} of {len(summary.tasks)} requested tasks scored."
-        )
+        return f"No task could be compared: {_scored(summary)} of {len(summary.tasks)} requested tasks scored."
     first = (
         f"{summary.candidate} is better than {summary.baseline} on {counts['better']},"
         f" worse on {counts['worse']} and not distinguishable on {counts['not distinguishable']}"
@@ -172,9 +169,7 @@ def _mean(summary: Summary, model: str) -> float | None:
 
 
 def _tiles(summary: Summary, speed: SpeedReport | None, origins: Origins) -> list[Tile]:
-    tiles = [
-        _mean_tile(summary, key, origins) for key in dict.fromkeys([summary.baseline, summary.candidate])
-    ]
+    tiles = [_mean_tile(summary, key, origins) for key in dict.fromkeys([summary.baseline, summary.candidate])]
     scored, asked = _scored(summary), len(summary.tasks)
     if tables.compares(summary):
         counts = _outcomes(summary)
@@ -186,9 +181,7 @@ def _tiles(summary: Summary, speed: SpeedReport | None, origins: Origins) -> lis
             )
         )
     tiles.append(
-        Tile(
-            "Tasks scored", f"{scored} of {asked}", "by every model", tone="missing" if scored < asked else ""
-        )
+        Tile("Tasks scored", f"{scored} of {asked}", "by every model", tone="missing" if scored < asked else "")
     )
     return tiles + (_speed_tiles(summary, speed, origins) if speed else [])
 
@@ -227,15 +220,11 @@ def _comparison(summary: Summary, origins: Origins) -> Section:
     compared = any(task.difference for task in summary.tasks)
     figures = [[figure] for figure in (charts.differences(summary),) if figure]
     words = [tables.differences(summary, origins)] if compared else []
-    return Section(
-        "comparison", "Comparison", tables=[tables.comparison(summary, origins), *words], figures=figures
-    )
+    return Section("comparison", "Comparison", tables=[tables.comparison(summary, origins), *words], figures=figures)
 
 
 def _status(summary: Summary) -> Section:
-    return Section(
-        "status", "Status of every requested task", tables=[tables.status(summary)], short="Status"
-    )
+    return Section("status", "Status of every requested task", tables=[tables.status(summary)], short="Status")
 
 
 def _types(summary: Summary, origins: Origins) -> Section:
@@ -253,9 +242,7 @@ def _custom(summary: Summary, origins: Origins) -> Section | None:
     if not summary.legacy:
         return None
     suite = (
-        f"Suite version {summary.suite.version}, content {summary.suite.content_hash[:12]}. "
-        if summary.suite
-        else ""
+        f"Suite version {summary.suite.version}, content {summary.suite.content_hash[:12]}. " if summary.suite else ""
     )
     lead = [
         f"{suite}The trusted score rewards separating positives from hard negatives. The analysis's"
@@ -286,9 +273,7 @@ def _trade(summary: Summary, speed: SpeedReport | None, origins: Origins) -> Sec
         return Section("trade", title, absent="Not shown: no benchmark was run.", short="Trade-off")
     figures = charts.trade(summary, speed)
     lead = [] if figures else ["No chart: the mean score is not computed while requested tasks are missing."]
-    return Section(
-        "trade", title, lead, [machine_tables.pareto(summary, speed, origins)], [figures], short="Trade-off"
-    )
+    return Section("trade", title, lead, [machine_tables.pareto(summary, speed, origins)], [figures], short="Trade-off")
 
 
 def _speed(summary: Summary, speed: SpeedReport | None, origins: Origins) -> Section | None:
@@ -309,9 +294,7 @@ def _similarities(summary: Summary) -> Section | None:
     figures = charts.similarities(summary)
     groups = [figures[start : start + 2] for start in range(0, len(figures), 2)]
     found = [machine_tables.similarities(summary)]
-    return Section(
-        "similarities", "Similarity of positives and negatives", lead, found, groups, short="Similarity"
-    )
+    return Section("similarities", "Similarity of positives and negatives", lead, found, groups, short="Similarity")
 
 
 def _models(summary: Summary) -> Section:

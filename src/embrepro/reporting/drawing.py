@@ -52,9 +52,7 @@ def figure(
 
 def svg_of(chart: Drawing, name: str) -> str:
     """The chart as an SVG element for HTML, the same for the same chart whatever was drawn before."""
-    styled = chart.configure(background="transparent", font=_FONT, aria=False, padding=2).configure_view(
-        stroke=None
-    )
+    styled = chart.configure(background="transparent", font=_FONT, aria=False, padding=2).configure_view(stroke=None)
     styled = styled.configure_axis(
         labelColor=LIGHT["muted"],
         titleColor=LIGHT["muted"],

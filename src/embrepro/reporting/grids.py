@@ -97,17 +97,13 @@ def markdown(page: Page, marker: str = "") -> str:
 def html(page: Page) -> str:
     """A page as one HTML file; its content security policy lets nothing be loaded and no script run."""
     style = _STYLE.replace("/*light*/", palette.variables(palette.LIGHT))
-    style = style.replace("/*dark*/", palette.variables(palette.DARK)).replace(
-        "/*charts*/", palette.chart_rules()
-    )
+    style = style.replace("/*dark*/", palette.variables(palette.DARK)).replace("/*charts*/", palette.chart_rules())
     drawings = [(drawing, Markup(drawing.svg)) for drawing in page.drawings]  # drawn by altair, which escapes
     return _SAFE.from_string(_PAGE).render(page=page, style=Markup(style), drawings=drawings)
 
 
 def _terminal_table(grid: Grid) -> Table:
-    table = Table(
-        box=None, pad_edge=False, header_style="bold", title=escape(grid.caption), title_justify="left"
-    )
+    table = Table(box=None, pad_edge=False, header_style="bold", title=escape(grid.caption), title_justify="left")
     for head in grid.heads:
         table.add_column(head, overflow="fold", justify="right" if head in grid.numeric else "left")
     for row in grid.rows:

@@ -25,9 +25,7 @@ def render(summary: Summary, provenance: Provenance, speed: SpeedReport | None) 
     """
     script = _template("report.js")
     style = _template("report.css").replace("/*light*/", palette.variables(palette.LIGHT))
-    style = style.replace("/*dark*/", palette.variables(palette.DARK)).replace(
-        "/*charts*/", palette.chart_rules()
-    )
+    style = style.replace("/*dark*/", palette.variables(palette.DARK)).replace("/*charts*/", palette.chart_rules())
     data = {
         "summary": summary.model_dump(mode="json"),
         "provenance": provenance.model_dump(mode="json"),

@@ -44,9 +44,7 @@ def positions(summary: Summary, speed: SpeedReport) -> list[Position]:
             measured, means = speed.models[key], summary.means.get(key)
             best = best_throughput(measured)
             texts = best.texts_per_second.median if best else None
-            raw.append(
-                (key, means.mean_task if means else None, texts, measured.size_mb, measured.latency.p50)
-            )
+            raw.append((key, means.mean_task if means else None, texts, measured.size_mb, measured.latency.p50))
     return [Position(*values, on_front=not any(_dominates(other, values) for other in raw)) for values in raw]
 
 
@@ -84,17 +82,13 @@ def pareto(summary: Summary, speed: SpeedReport, origins: Origins) -> Table:
                 else Value("not computed", tone="missing"),
                 Value(DASH)
                 if position.texts_per_second is None
-                else Value(
-                    quantity(position.texts_per_second), sort=position.texts_per_second, origin=origin
-                ),
+                else Value(quantity(position.texts_per_second), sort=position.texts_per_second, origin=origin),
                 Value(quantity(position.size_mb), sort=position.size_mb, origin=origin),
                 Value(quantity(position.p50), sort=position.p50, origin=origin),
                 Value(yes_no(position.on_front) if known else "not decided: no mean score"),
             ]
         )
-    return Table(
-        "pareto", "Mean score, throughput, size and latency of each model", columns, rows, restack=True
-    )
+    return Table("pareto", "Mean score, throughput, size and latency of each model", columns, rows, restack=True)
 
 
 def speed_overview(summary: Summary, speed: SpeedReport, origins: Origins) -> Table:
@@ -235,9 +229,7 @@ def _spark(counts: list[int], width: int = 16) -> str:
     merged = [sum(counts[start : start + step]) for start in range(0, len(counts), step)]
     top = max(merged, default=0)
     blocks = " ▁▂▃▄▅▆▇█"
-    return "".join(blocks[0 if not count else max(1, round(8 * count / top))] for count in merged).replace(
-        " ", "·"
-    )
+    return "".join(blocks[0 if not count else max(1, round(8 * count / top))] for count in merged).replace(" ", "·")
 
 
 def models(summary: Summary) -> Table:

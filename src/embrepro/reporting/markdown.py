@@ -31,9 +31,7 @@ def _banner(document: Document) -> str:
         "> Nothing below is over all of them.",
         ">",
     ]
-    lines += [
-        f"> - {_text(line.task)}, {_text(line.model)}: {_text(line.reason)}" for line in document.missing
-    ]
+    lines += [f"> - {_text(line.task)}, {_text(line.model)}: {_text(line.reason)}" for line in document.missing]
     return "\n".join(lines)
 
 
@@ -55,15 +53,11 @@ def _section(section: Section) -> list[str]:
 
 
 def _table(table: Table) -> list[str]:
-    heads = [
-        _text(f"{column.title} ({column.note})" if column.note else column.title) for column in table.columns
-    ]
+    heads = [_text(f"{column.title} ({column.note})" if column.note else column.title) for column in table.columns]
     rules = ["---:" if column.numeric else "---" for column in table.columns]
     lines = [_line(heads), _line(rules)]
     lines += [_line([_cell(value) for value in row]) for row in table.rows]
-    lines += [
-        _line([f"**{cell}**" if (cell := _cell(value)) else "" for value in row]) for row in table.footer
-    ]
+    lines += [_line([f"**{cell}**" if (cell := _cell(value)) else "" for value in row]) for row in table.footer]
     body = "\n".join(lines)
     if table.collapsed:
         return [f"<details><summary>{_text(table.caption)}</summary>", body, "</details>"]

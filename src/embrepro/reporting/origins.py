@@ -120,10 +120,7 @@ class Origins:
             *[Fact(label, f"{value:.4g}") for label, value in figures.items() if value is not None],
             *_data_facts(task),
             *self._command_facts("aggregate"),
-            *[
-                Fact("result file", result_file(self._summary.models[key], task), code=True)
-                for key in (before, after)
-            ],
+            *[Fact("result file", result_file(self._summary.models[key], task), code=True) for key in (before, after)],
         ]
         title = f"{task.name}, {after} minus {before}"
         return self._add(("difference", task.name), title, f"difference = {difference.estimate!r}", facts)
@@ -131,9 +128,7 @@ class Origins:
     def of_speed(self, model: str) -> str:
         """The origin of everything measured about the speed of `model`."""
         card = self._summary.models.get(model)
-        stage = next(
-            (name for name in (f"benchmark@{model}", "benchmark") if name in self._provenance.commands), ""
-        )
+        stage = next((name for name in (f"benchmark@{model}", "benchmark") if name in self._provenance.commands), "")
         facts = [
             *(_model_facts(card) if card else []),
             *self._command_facts(stage or "benchmark"),

@@ -44,17 +44,13 @@ def verified(
     counts = Counter(each.verdict for each in judged)
     ran = [each for each in judged if each.measured is not None or every]
     heads = ("model", "task", "metric", "published", "measured", "difference", "tolerance", "verdict", "note")
-    grid = Grid(
-        "Published and measured scores", heads, [_judged(each) for each in ran], _NUMBERS, marked="verdict"
-    )
+    grid = Grid("Published and measured scores", heads, [_judged(each) for each in ran], _NUMBERS, marked="verdict")
     gathered = [] if every else _gathered(judged, named)
     told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in _VERDICT_TONES)
     lead = [f"{len(judged)} published scores: {told}. Close means within {CLOSE:g} times the tolerance."]
     if len(judged) == counts["not run"]:
         lead.append("Nothing was compared: this run scored none of them.")
-    not_run = Grid(
-        "Not run", ("model", "why", "scores", "tasks"), gathered, frozenset({"scores"}), folded=True
-    )
+    not_run = Grid("Not run", ("model", "why", "scores", "tasks"), gathered, frozenset({"scores"}), folded=True)
     tone = "bad" if counts["FAIL"] else "good" if counts["OK"] + counts["close"] else "even"
     return Page("Reproduced scores", lead, [grid, not_run], notes=_beyond(files, measured), tone=tone)
 
@@ -80,9 +76,7 @@ def compared(comparison: Comparison) -> Page:
     numeric = _NUMBERS | {f"paired {level} interval", "p"}
     grids = [Grid("Main scores", heads, rows, numeric, marked="difference"), _changes(comparison)]
     moved = sum(1 for row in comparison.rows if row.difference)
-    lead = [
-        f"{len(comparison.rows)} scores, {moved} of them different; {len(comparison.changes)} other changes."
-    ]
+    lead = [f"{len(comparison.rows)} scores, {moved} of them different; {len(comparison.changes)} other changes."]
     if comparison.rows:
         lead.append("p is corrected for the number of each model's tasks (Holm).")
     return Page(f"{comparison.old} against {comparison.new}", lead, grids, comparison.notes)
@@ -92,9 +86,7 @@ def gated(outcome: Outcome) -> Page:
     """The gate's decision with its reasons, every score, and what else is different."""
     page = compared(outcome.comparison)
     failures = len(outcome.failures)
-    verdict = (
-        "passes" if outcome.passes else f"fails for {failures} {'reason' if failures == 1 else 'reasons'}"
-    )
+    verdict = "passes" if outcome.passes else f"fails for {failures} {'reason' if failures == 1 else 'reasons'}"
     heads = ("finding", "model", "task", "what was found")
     failed, noted = (
         [GridRow((note.finding, note.model, note.task, note.words), tone) for note in notes]
@@ -111,9 +103,7 @@ def gated(outcome: Outcome) -> Page:
         f"The change {verdict}: {outcome.comparison.new} held against {outcome.comparison.old}.",
         *page.lead,
     ]
-    return Page(
-        f"Regression gate: {verdict}", lead, grids, page.notes, tone="good" if outcome.passes else "bad"
-    )
+    return Page(f"Regression gate: {verdict}", lead, grids, page.notes, tone="good" if outcome.passes else "bad")
 
 
 def trends(points: Sequence[Point], last: int, *, drawn: bool = False) -> Page:
@@ -126,9 +116,7 @@ def trends(points: Sequence[Point], last: int, *, drawn: bool = False) -> Page:
     ]
     labels = [point.label for point in shown]
     change = "since the first"
-    grid = Grid(
-        "Main scores by commit", ("model", "task", *labels, change), rows, frozenset({*labels, change})
-    )
+    grid = Grid("Main scores by commit", ("model", "task", *labels, change), rows, frozenset({*labels, change}))
     commits = Grid(
         "Commits", ("commit", "date", "subject"), [GridRow((p.label, p.date[:10], p.subject)) for p in shown]
     )
@@ -167,9 +155,7 @@ def _gathered(judged: Iterable[Judged], named: int) -> list[GridRow]:
         if each.measured is None:
             tasks.setdefault((each.model, each.note), []).append(each.task)
     return [
-        GridRow(
-            (model, why, str(len(names)), ", ".join(names if len(names) <= named else [*names[:named], "…"]))
-        )
+        GridRow((model, why, str(len(names)), ", ".join(names if len(names) <= named else [*names[:named], "…"])))
         for (model, why), names in tasks.items()
     ]
 
@@ -178,9 +164,7 @@ def _sources(files: Sequence[ExpectedFile]) -> list[str]:
     lines = []
     for file in files:
         at = f", commit {file.source.commit}" if file.source.commit else ""
-        lines.append(
-            f"{file.model.name}: {file.source.name} ({file.source.url}{at}). {file.model.note}".rstrip()
-        )
+        lines.append(f"{file.model.name}: {file.source.name} ({file.source.url}{at}). {file.model.note}".rstrip())
     return lines
 
 
@@ -197,8 +181,7 @@ def _beyond(files: Sequence[ExpectedFile], measured: Measured) -> list[str]:
         ]
         if beyond:
             lines.append(
-                f"Measured for {model.name} without a published score to hold it against: "
-                f"{', '.join(beyond)}."
+                f"Measured for {model.name} without a published score to hold it against: {', '.join(beyond)}."
             )
     return lines
 
@@ -224,10 +207,7 @@ def _compared(row: Row) -> GridRow:
 
 
 def _changes(comparison: Comparison) -> Grid:
-    rows = [
-        GridRow((change.kind, change.name, _cut(change.old), _cut(change.new)))
-        for change in comparison.changes
-    ]
+    rows = [GridRow((change.kind, change.name, _cut(change.old), _cut(change.new))) for change in comparison.changes]
     return Grid("What else changed", ("what", "name", "before", "after"), rows, folded=len(rows) > 12)
 
 
@@ -269,9 +249,7 @@ def _charts(
         if rows:
             words = "; ".join(f"{model}: {', '.join(map(_score, values))}" for model, values in lines.items())
             chart = _lines(rows, [f"{index:04d} {point.label}" for index, point in enumerate(points)], models)
-            drawn.append(
-                Drawing(task, f"{task} over the commits. {words}.", svg_of(chart, f"history-{number}"))
-            )
+            drawn.append(Drawing(task, f"{task} over the commits. {words}.", svg_of(chart, f"history-{number}")))
     return drawn
 
 
@@ -280,9 +258,7 @@ def _lines(rows: list[dict[str, Any]], order: list[str], models: list[str]) -> a
     colours = [LIGHT[_LINE_COLOURS[index % len(_LINE_COLOURS)]] for index in range(len(models))]
     base = alt.Chart(alt.InlineData(values=rows)).encode(
         x=alt.X("at:O", title=None, scale=alt.Scale(domain=order), axis=axis),
-        y=alt.Y(
-            "score:Q", title="main score", scale=alt.Scale(zero=False, nice=True), axis=alt.Axis(tickCount=4)
-        ),
+        y=alt.Y("score:Q", title="main score", scale=alt.Scale(zero=False, nice=True), axis=alt.Axis(tickCount=4)),
         color=alt.Color("model:N", scale=alt.Scale(domain=models, range=colours), legend=None),
     )
     points = base.mark_point(filled=True, size=45, opacity=1)

@@ -48,13 +48,9 @@ class Provenance(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     commit: str | None = Field(default=None, description="null outside a git repository")
-    dirty: bool | None = Field(
-        default=None, description="whether code or configuration differs from the commit"
-    )
+    dirty: bool | None = Field(default=None, description="whether code or configuration differs from the commit")
     branch: str | None = Field(default=None, description="null outside a repository and on a detached head")
-    commands: dict[str, str] = Field(
-        default_factory=dict, description="command by DVC stage, such as evaluate@minilm"
-    )
+    commands: dict[str, str] = Field(default_factory=dict, description="command by DVC stage, such as evaluate@minilm")
     python: str
     platform: str
     processor: str
@@ -111,9 +107,7 @@ def revision(root: Path) -> dict[str, Any]:
 
 def _git(root: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=60
-        )
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

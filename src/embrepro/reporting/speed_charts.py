@@ -63,11 +63,7 @@ def _latency(one: ModelSpeed, role: str, domain: list[float], width: int) -> Dra
     y = alt.Y("share:Q", title="% of queries", axis=alt.Axis(tickCount=4))
     bars = bars.encode(x=x, x2="high:Q", y=y, y2="zero:Q")
     marks = [{"at": getattr(one.latency, name), "name": name} for name in ("p50", "p95", "p99")]
-    rules = (
-        alt.Chart(alt.InlineData(values=marks))
-        .mark_rule(color=LIGHT["ink"], strokeDash=[3, 3])
-        .encode(x="at:Q")
-    )
+    rules = alt.Chart(alt.InlineData(values=marks)).mark_rule(color=LIGHT["ink"], strokeDash=[3, 3]).encode(x="at:Q")
     labels = alt.Chart(alt.InlineData(values=_spread(marks, domain, width))).mark_text(
         color=LIGHT["ink"], fontSize=10, baseline="bottom", dy=-3
     )
@@ -112,9 +108,7 @@ def throughput(summary: Summary, speed: SpeedReport) -> list[Figure]:
         words = "; ".join(f"{r['model']} batch {r['batch']}: {quantity(r['rate'])}" for r in part)
         caption = f"Throughput on {length} texts by batch size"
         name, draw = f"throughput-{length}", partial(_throughput, part, domain)
-        drawn.append(
-            figure(name, caption, f"{caption}. {words}.", draw, legend_of_roles(summary), wide=THIRD)
-        )
+        drawn.append(figure(name, caption, f"{caption}. {words}.", draw, legend_of_roles(summary), wide=THIRD))
     return drawn
 
 

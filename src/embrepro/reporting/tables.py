@@ -50,9 +50,7 @@ def comparison(summary: Summary, origins: Origins) -> Table:
     footer = [_mean_row(summary, "mean_task", "Average over tasks", origins)]
     if len({task.type for task in summary.tasks}) > 1:
         footer.append(_mean_row(summary, "mean_type", "Average over types", origins))
-    caption = (
-        "Main scores \u00d7 100 with 95 % intervals; difference is candidate minus baseline, paired by sample"
-    )
+    caption = "Main scores \u00d7 100 with 95 % intervals; difference is candidate minus baseline, paired by sample"
     return Table("comparison", caption, columns, rows, footer, restack=True)
 
 
@@ -98,9 +96,7 @@ def _difference_cells(task: TaskRow, origins: Origins) -> list[Value]:
 def _tested_cells(difference: Difference, origin: str) -> list[Value]:
     tone = OUTCOME_TONES[difference.outcome]
     p = difference.p_adjusted if difference.p_adjusted is not None else difference.p_value
-    effect = (
-        "" if difference.effect_size is None else f"d = {difference.effect_size:.2f}".replace("-", "\u2212")
-    )
+    effect = "" if difference.effect_size is None else f"d = {difference.effect_size:.2f}".replace("-", "\u2212")
     note = ", ".join(filter(None, [probability(p), effect]))
     estimate = Value(
         signed(difference.estimate),
@@ -124,9 +120,7 @@ def _mean_row(summary: Summary, kind: str, title: str, origins: Origins) -> list
     return [*row, *_mean_difference_cells(getattr(summary.mean_differences, kind), kind, after - before, origins)]
 
 
-def _mean_difference_cells(
-    tested: Difference | None, kind: str, difference: float, origins: Origins
-) -> list[Value]:
+def _mean_difference_cells(tested: Difference | None, kind: str, difference: float, origins: Origins) -> list[Value]:
     if tested is None:
         return [Value(signed(difference), sort=difference), Value("not tested", tone="missing")]
     return _tested_cells(tested, origins.of_mean_difference(kind, tested))
@@ -192,11 +186,7 @@ def _type_row(summary: Summary, name: str, origins: Origins) -> list[Value]:
     row = [Value(name), Value(f"{len(tasks) - lost} of {len(tasks)}", sort=len(tasks) - lost)]
     for key in keys:
         value = values[key]
-        words = (
-            f"not computed: {len(missing[key])} of {len(tasks)} tasks missing"
-            if missing[key]
-            else "not computed"
-        )
+        words = f"not computed: {len(missing[key])} of {len(tasks)} tasks missing" if missing[key] else "not computed"
         if value is None:
             row.append(Value(words, tone="missing"))
         else:
@@ -260,9 +250,7 @@ def differences(summary: Summary, origins: Origins) -> Table:
     rows = []
     for task in summary.tasks:
         if task.difference is not None:
-            rows.append(
-                [task_name(task), _difference_cells(task, origins)[0], Value(task.difference.sentence)]
-            )
+            rows.append([task_name(task), _difference_cells(task, origins)[0], Value(task.difference.sentence)])
     rows.sort(key=lambda row: -float(row[1].sort or 0))
     return Table("differences", "Every difference in words", columns, rows, restack=True, collapsed=True)
 
@@ -333,12 +321,8 @@ def files(summary: Summary, origins: Origins) -> Table:
             if value is not None:
                 number = Value(repr(value), sort=value, origin=origins.of_score(task, key))
                 file = Value(result_file(summary.models[key], task), code=True)
-                rows.append(
-                    [task_name(task), Value(key), number, Value(f"dvc repro evaluate@{key}", code=True), file]
-                )
-    return Table(
-        "files", "Every score, its command and its file", columns, rows, restack=True, collapsed=True
-    )
+                rows.append([task_name(task), Value(key), number, Value(f"dvc repro evaluate@{key}", code=True), file])
+    return Table("files", "Every score, its command and its file", columns, rows, restack=True, collapsed=True)
 
 
 def data(summary: Summary) -> Table:

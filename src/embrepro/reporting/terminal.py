@@ -36,9 +36,7 @@ def print_verdicts(verdicts: Sequence[Verdict], *, as_json: bool) -> None:
         table.add_row(*map(escape, shown), f"[{style}]{verdict.verdict}[/]", escape(verdict.explanation))
     console.print(table)
     counts = Counter(verdict.verdict for verdict in verdicts)
-    console.print(
-        f"{len(verdicts)} claims: " + ", ".join(f"{counts[name]} {name}" for name in VERDICT_STYLES)
-    )
+    console.print(f"{len(verdicts)} claims: " + ", ".join(f"{counts[name]} {name}" for name in VERDICT_STYLES))
 
 
 def print_findings(findings: Sequence[Finding]) -> int:

@@ -43,9 +43,7 @@ def fetch(model: Model, folder: Path, mirror: Path | None) -> tuple[ModelManifes
     with replacing_folder(folder) as unfinished:
         snapshot = unfinished / SNAPSHOT
         source = _fill(model, snapshot, mirror)
-        files = {
-            path.relative_to(snapshot).as_posix(): sha256(path) for path in snapshots.model_files(snapshot)
-        }
+        files = {path.relative_to(snapshot).as_posix(): sha256(path) for path in snapshots.model_files(snapshot)}
         content_hash = snapshots.content_hash(files)
         manifest = ModelManifest(
             name=model.full_name,
@@ -54,9 +52,7 @@ def fetch(model: Model, folder: Path, mirror: Path | None) -> tuple[ModelManifes
             spec_hash=spec_hash,
             content_hash=content_hash,
             files=files,
-            bytes=sum(
-                path.stat().st_size for path in snapshots.model_files(snapshot) if not _is_documentation(path)
-            ),
+            bytes=sum(path.stat().st_size for path in snapshots.model_files(snapshot) if not _is_documentation(path)),
             distilled_from=f"{model.distill.teacher.repository}@{model.distill.teacher.revision}"
             if model.distill
             else None,
@@ -90,10 +86,7 @@ def _spec_hash(model: Model) -> str:
         from importlib.metadata import version
 
         spec.append(
-            {
-                package: version(package)
-                for package in ("model2vec", "torch", "transformers", "numpy", "scikit-learn")
-            }
+            {package: version(package) for package in ("model2vec", "torch", "transformers", "numpy", "scikit-learn")}
         )
         spec.append(source_hash("models/static.py"))
     return fingerprint(spec)

@@ -35,9 +35,7 @@ UNUSED_FILES = [
     "*.gguf",
 ]
 REACH_SECONDS = 5.0
-COMMIT_OR_ITS_START = re.compile(
-    r"[0-9a-f]{7,}"
-)  # mteb pins some data sets by the first seven digits of a commit
+COMMIT_OR_ITS_START = re.compile(r"[0-9a-f]{7,}")  # mteb pins some data sets by the first seven digits of a commit
 
 
 @dataclass(frozen=True)
@@ -55,9 +53,7 @@ def dataset(repository: str, revision: str, mirror: Path | None) -> Snapshot:
         SourceError: the revision can move, or neither mirror nor hub has it, or a file is damaged.
     """
     if not COMMIT_OR_ITS_START.fullmatch(revision):
-        raise SourceError(
-            f"data set {repository}: revision '{revision}' is not a commit, so its content could change"
-        )
+        raise SourceError(f"data set {repository}: revision '{revision}' is not a commit, so its content could change")
     snapshot = _from_mirror("datasets", repository, revision, mirror) or _from_hub(
         "datasets", repository, revision, mirror
     )
@@ -93,9 +89,7 @@ def check_model(folder: Path, pinned: dict[str, str]) -> None:
             )
     check_files(folder)
     if not list(folder.rglob("*.safetensors")):
-        raise SourceError(
-            f"{folder} holds no *.safetensors weights; pickled weights (*.bin, *.pt) are not loaded."
-        )
+        raise SourceError(f"{folder} holds no *.safetensors weights; pickled weights (*.bin, *.pt) are not loaded.")
 
 
 def check_files(folder: Path) -> None:
@@ -178,9 +172,7 @@ def _from_hub(kind: Kind, repository: str, revision: str, mirror: Path | None) -
         )
     except (HfHubHTTPError, HTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise SourceError(
-            f"{wanted} cannot be had: {looked}the hub answered: {reason}. {_remedy()}"
-        ) from None
+        raise SourceError(f"{wanted} cannot be had: {looked}the hub answered: {reason}. {_remedy()}") from None
     return Snapshot(Path(folder), "hub")
 
 

@@ -52,10 +52,7 @@ def run(config: Config, layout: Layout) -> Summary:
     types = {request.name: _task_type(request) for request in requested}
     differences, mean_differences = _differences(config, scored, types)
     rows = _rows(config, layout, requested, records, scored, differences)
-    means = {
-        key: comparison.means({row.name: row.cells[key].score for row in rows}, types)
-        for key in config.models
-    }
+    means = {key: comparison.means({row.name: row.cells[key].score for row in rows}, types) for key in config.models}
     summary = Summary(
         baseline=config.baseline,
         candidate=config.candidate,
@@ -74,18 +71,14 @@ def run(config: Config, layout: Layout) -> Summary:
     return summary
 
 
-def _scored(
-    config: Config, layout: Layout, key: str, record: Record, requested: list[Request]
-) -> dict[str, Scored]:
+def _scored(config: Config, layout: Layout, key: str, record: Record, requested: list[Request]) -> dict[str, Scored]:
     folder = layout.results(config.models[key]) / str(record.details["revision"])
     found = {}
     for request in requested:
         outcome = record.tasks[request.name]
         if outcome.done:
             path = folder / f"{request.name}{SAMPLES_SUFFIX}"
-            found[request.name] = Scored(
-                outcome.details["score"], samples.read(path) if path.is_file() else None
-            )
+            found[request.name] = Scored(outcome.details["score"], samples.read(path) if path.is_file() else None)
     return found
 
 
@@ -198,9 +191,7 @@ def _card(config: Config, layout: Layout, key: str, record: Record) -> ModelCard
 
 def _recipe(config: Config, key: str, manifest: ModelManifest) -> dict[str, str | int | float | bool | None]:
     model = config.models[key]
-    recipe: dict[str, str | int | float | bool | None] = {
-        "batch_size": config.device.batch_size or model.batch_size
-    }
+    recipe: dict[str, str | int | float | bool | None] = {"batch_size": config.device.batch_size or model.batch_size}
     if model.distill:
         recipe |= model.distill.model_dump(exclude={"teacher"})
     return recipe | {f"prompt {name}": text for name, text in sorted(model.prompts.items())}
@@ -229,9 +220,7 @@ def _histograms(rows: list[TaskRow], scored: dict[str, dict[str, Scored]]) -> li
                 continue
             edges = np.histogram_bin_edges(frame["score"].to_numpy(), bins=BINS)
             counts = {
-                label: np.histogram(frame.filter(pl.col("target") == label)["score"].to_numpy(), edges)[
-                    0
-                ].tolist()
+                label: np.histogram(frame.filter(pl.col("target") == label)["score"].to_numpy(), edges)[0].tolist()
                 for label in (0.0, 1.0)
             }
             found.append(

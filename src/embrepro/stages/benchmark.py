@@ -95,9 +95,7 @@ def combine(config: Config, layout: Layout) -> SpeedReport | None:
     The baseline's numbers are those measured in turn with the candidate, where there are such.
     """
     measured = {
-        key: read_model(layout.benchmark(key), SpeedReport)
-        for key in config.models
-        if layout.benchmark(key).is_file()
+        key: read_model(layout.benchmark(key), SpeedReport) for key in config.models if layout.benchmark(key).is_file()
     }
     if not measured:
         layout.speed.unlink(missing_ok=True)
@@ -132,9 +130,7 @@ def queries(count: int) -> list[str]:
     return timing.take(_mixed(item.query for item in _english() if isinstance(item, RetrievalItem)), count)
 
 
-def throughput_ratio(
-    model: Mapping[Setting, Sequence[float]], baseline: Mapping[Setting, Sequence[float]]
-) -> Measure:
+def throughput_ratio(model: Mapping[Setting, Sequence[float]], baseline: Mapping[Setting, Sequence[float]]) -> Measure:
     """Texts per second, model over baseline: each repeat's geometric mean over settings that both have."""
     common = [setting for setting in model if setting in baseline]
     ratios = np.array([np.divide(model[setting], baseline[setting]) for setting in common])
@@ -184,9 +180,7 @@ def _calibrate(contenders: Sequence[Contender], pool: Mapping[Length, list[str]]
             contender.counts[Setting(length, batch_size)] = count
 
 
-def _measure_throughput(
-    contenders: Sequence[Contender], pool: Mapping[Length, list[str]], repeats: int
-) -> None:
+def _measure_throughput(contenders: Sequence[Contender], pool: Mapping[Length, list[str]], repeats: int) -> None:
     """Every setting once in each repeat, the models in turn: a slow moment falls on one repeat of each alike.
 
     Each repeat goes on to the next texts, so that a handful of them does not stand for all.
@@ -217,9 +211,7 @@ def _measure_latency(contenders: Sequence[Contender], wanted: Benchmark) -> None
                 work.advance(1)
 
 
-def _speed(
-    config: Config, layout: Layout, contender: Contender, pool: Mapping[Length, list[str]]
-) -> ModelSpeed:
+def _speed(config: Config, layout: Layout, contender: Contender, pool: Mapping[Length, list[str]]) -> ModelSpeed:
     model = config.models[contender.key]
     manifest, snapshot = model_sources.read(layout.models / contender.key)
     known = embrepro.models.facts(contender.loaded)

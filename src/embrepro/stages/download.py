@@ -77,9 +77,7 @@ def _freeze(request: Request, layout: Layout, mirror: Path | None, rerank: int |
                 manifest = requests.write(request, unfinished, key["rerank"])
                 write_json(unfinished / "key.json", key)
             took = console.duration(time.monotonic() - started)
-    except (
-        Exception
-    ) as error:  # one task's failure must not take the others down; it becomes a row with its reason
+    except Exception as error:  # one task's failure must not take the others down; it becomes a row with its reason
         console.complain(f"task {request.name}: {reason(error)}")
         return Outcome(status=reason(error), stage=STAGE)
     console.say(f"task {request.name}: {sum(manifest.rows.values())} rows from {manifest.source} ({took})")
@@ -101,6 +99,4 @@ def _key(request: Request, task: AbsTask) -> str:
     """What decides a frozen task: what is asked for, the task's pins, mteb, BM25, and the code that freezes."""
     packages = {name: version(name) for name in ("mteb", "datasets", "pyarrow", "polars", "bm25s", "pystemmer")}
     code = source_hash("tasks")
-    return fingerprint(
-        [request.name, request.subsets, request.splits, dict(task.metadata.dataset), packages, code]
-    )
+    return fingerprint([request.name, request.subsets, request.splits, dict(task.metadata.dataset), packages, code])

@@ -50,9 +50,7 @@ def run(config: Config, layout: Layout, key: str) -> Record:
     known = embrepro.models.facts(loaded)
     encoder = embrepro.models.wrap(loaded, model, manifest.revision, known)
     recipe = _recipe(model, config.device, manifest.content_hash)
-    record = Record(
-        details={**known.as_dict(), "revision": manifest.revision, "content_hash": manifest.content_hash}
-    )
+    record = Record(details={**known.as_dict(), "revision": manifest.revision, "content_hash": manifest.content_hash})
     downloaded = Record.read(layout.download_record)
     leaves = {leaf.name: leaf for request in registry.resolve(config.tasks) for leaf in request.leaves()}
     for leaf in leaves.values():
@@ -60,11 +58,7 @@ def run(config: Config, layout: Layout, key: str) -> Record:
             record.tasks[leaf.name] = _encode(
                 leaf, layout, key, encoder, recipe, model.scores_pairs, batch_size(model, config.device)
             )
-    files = {
-        store.path_of(layout.embeddings(key), name).name
-        for name, outcome in record.tasks.items()
-        if outcome.done
-    }
+    files = {store.path_of(layout.embeddings(key), name).name for name, outcome in record.tasks.items() if outcome.done}
     keep_only(layout.embeddings(key), files | {layout.encode_record(key).name})
     record.write(layout.encode_record(key))
     return record
@@ -118,7 +112,13 @@ def score_distinct(
             DataLoader(Dataset.from_dict({"text": part[name].to_list()}), batch_size=size) for name in ("query", "text")
         )
         scores[part["index"].to_numpy(), 0] = encoder.predict(
-            queries, documents, task_metadata=metadata, hf_split="", hf_subset="", batch_size=size, show_progress_bar=False
+            queries,
+            documents,
+            task_metadata=metadata,
+            hf_split="",
+            hf_subset="",
+            batch_size=size,
+            show_progress_bar=False,
         )
         work.advance(len(part))
     return scores
@@ -163,9 +163,7 @@ def _encode(
             embeddings = embed(encoder, listed.texts, metadata, size, work)
         store.write(path, embeddings, embedding_key)
         active = _active(path, listed.texts)
-    except (
-        Exception
-    ) as error:  # one task's failure must not take the others down; it becomes a row with its reason
+    except Exception as error:  # one task's failure must not take the others down; it becomes a row with its reason
         console.complain(f"encode {key} {leaf.name}: {reason(error)}")
         return Outcome(status=reason(error), stage=STAGE)
     seconds = time.monotonic() - started
@@ -182,7 +180,12 @@ def _active(path: Path, texts: pl.DataFrame) -> dict[str, dict[str, list[int]]]:
     counts = store.active_dimensions(path)
     if counts is None:
         return {}
-    found = texts.select("prompt").with_columns(pl.Series("active", counts)).group_by("prompt").agg(pl.len(), pl.sum("active"))
+    found = (
+        texts.select("prompt")
+        .with_columns(pl.Series("active", counts))
+        .group_by("prompt")
+        .agg(pl.len(), pl.sum("active"))
+    )
     return {"active": {prompt: [count, total] for prompt, count, total in sorted(found.iter_rows())}}
 
 

@@ -83,9 +83,7 @@ def run(config: Config, layout: Layout, key: str) -> Record:
             continue
         embeddings = store.path_of(layout.embeddings(key), name)
         threads = config.device.threads
-        jobs.append(
-            Job(leaf, layout.tasks / name, embeddings, folder, model, revision, known, task_key, threads)
-        )
+        jobs.append(Job(leaf, layout.tasks / name, embeddings, folder, model, revision, known, task_key, threads))
     for name, outcome in _score(jobs, key, config):
         record.tasks[name] = outcome
         record.write(layout.evaluate_record(key))
@@ -112,9 +110,7 @@ def _active_dimensions(encoded: Record) -> dict[str, float]:
 def _lost_before(name: str, downloaded: Record, encoded: Record) -> Outcome | None:
     """The outcome of the earlier stage that could not do its work on a task, if any."""
     for stage, record in (("download", downloaded), ("encode", encoded)):
-        outcome = record.tasks.get(name) or Outcome(
-            status=f"the {stage} stage has not seen this task", stage=stage
-        )
+        outcome = record.tasks.get(name) or Outcome(status=f"the {stage} stage has not seen this task", stage=stage)
         if not outcome.done:
             return outcome
     return None
@@ -145,9 +141,7 @@ def score(job: Job) -> Outcome:
         first_stage.attach(task, job.task_folder)
     requests.quicken(task)
     with samples.tap(task) as collected:
-        result = mteb.evaluate(
-            encoder, task, cache=None, co2_tracker=False, show_progress_bar=False
-        ).task_results[0]
+        result = mteb.evaluate(encoder, task, cache=None, co2_tracker=False, show_progress_bar=False).task_results[0]
     encoder.expect_finished()
     expect_complete(result, job.request)
     name = job.request.name
@@ -175,9 +169,7 @@ def expect_complete(result: TaskResult, request: Request) -> None:
                     f"the main score of split {split}, subset {subset} is {value}: no metric is defined on these embeddings"
                 )
             if not -1.0 <= value <= 1.0 + 1e-9:
-                raise TaskError(
-                    f"the main score of split {split}, subset {subset} is {value}, outside [-1, 1]"
-                )
+                raise TaskError(f"the main score of split {split}, subset {subset} is {value}, outside [-1, 1]")
 
 
 class _Embedded:
@@ -243,9 +235,7 @@ def _timed(job: Job) -> tuple[Outcome, float]:
     started = time.monotonic()
     try:
         outcome = score(job)
-    except (
-        Exception
-    ) as error:  # one task's failure must not take the others down; it becomes a row with its reason
+    except Exception as error:  # one task's failure must not take the others down; it becomes a row with its reason
         outcome = Outcome(status=reason(error), stage=STAGE)
     return outcome, time.monotonic() - started
 
@@ -259,9 +249,7 @@ def _shown(outcome: Outcome) -> str:
     return f"{outcome.details['score']:.4f}" if outcome.done else outcome.status
 
 
-def _combine_aggregates(
-    requested: list[Request], record: Record, folder: Path, model: Model, key: str
-) -> None:
+def _combine_aggregates(requested: list[Request], record: Record, folder: Path, model: Model, key: str) -> None:
     """An aggregate's score is mteb's combination of its parts; with a part missing it is a row that names the part."""
     from mteb.results import TaskResult
 
@@ -276,16 +264,13 @@ def _combine_aggregates(
             continue
         task: Any = registry.find(request.name)
         results = [
-            TaskResult.from_disk(folder / f"{part.name}.json", load_historic_data=False)
-            for part in request.parts
+            TaskResult.from_disk(folder / f"{part.name}.json", load_historic_data=False) for part in request.parts
         ]
         combined = task.combine_task_results(results)
         write_text(folder / f"{request.name}.json", _result_json(combined))
         files = {f"{request.name}.json": sha256(folder / f"{request.name}.json")}
         details = {"score": float(combined.main_score), "statistic": None}
-        record.tasks[request.name] = Outcome(
-            stage=STAGE, key=fingerprint(files), files=files, details=details
-        )
+        record.tasks[request.name] = Outcome(stage=STAGE, key=fingerprint(files), files=files, details=details)
         console.say(f"evaluate {key} {request.name}: {combined.main_score:.4f} from {len(results)} parts")
 
 
@@ -293,15 +278,12 @@ def _key(leaf: Request, data_hash: str | None, embedding_key: str | None, conten
     """Everything that could change a task's result."""
     packages = {name: version(name) for name in PACKAGES}
     code = source_hash("tasks", "embeddings", "stages/evaluate.py")
-    return fingerprint(
-        [leaf.name, leaf.subsets, leaf.splits, data_hash, embedding_key, content_hash, packages, code]
-    )
+    return fingerprint([leaf.name, leaf.subsets, leaf.splits, data_hash, embedding_key, content_hash, packages, code])
 
 
 def _stands(outcome: Outcome, folder: Path) -> bool:
     return outcome.done and all(
-        (folder / name).is_file() and sha256(folder / name) == expected
-        for name, expected in outcome.files.items()
+        (folder / name).is_file() and sha256(folder / name) == expected for name, expected in outcome.files.items()
     )
 
 

@@ -41,17 +41,13 @@ def fill(config: Config, folder: Path) -> None:
         )
     if lost:
         raise KitError(
-            f"the mirror {folder} lacks {len(lost)} of what was asked for:\n"
-            + "\n".join(f"  {line}" for line in lost)
+            f"the mirror {folder} lacks {len(lost)} of what was asked for:\n" + "\n".join(f"  {line}" for line in lost)
         )
     console.say(f"the mirror {folder} is complete; use it with EMBREPRO_MIRROR={folder}")
 
 
 def _weights(config: Config) -> list[Weights]:
-    found = [
-        model.weights or (model.distill.teacher if model.distill else None)
-        for model in config.models.values()
-    ]
+    found = [model.weights or (model.distill.teacher if model.distill else None) for model in config.models.values()]
     return [weights for weights in found if weights]
 
 

@@ -40,9 +40,7 @@ def expect_whole(task: AbsTask, splits: Iterable[str]) -> None:
             where = f"split {split}" if subset == "default" else f"split {split}, subset {subset}"
             if data is None:
                 if split in task.eval_splits:
-                    raise TaskError(
-                        f"its data has no {where}; the copy of the data set that was read is not whole"
-                    )
+                    raise TaskError(f"its data has no {where}; the copy of the data set that was read is not whole")
                 continue
             expected = _expected(published.get(split), subset, only=len(task.metadata.hf_subsets) == 1)
             if expected is None:
@@ -103,9 +101,7 @@ def _found(task: AbsTask, data: Any) -> dict[str, int]:  # noqa: ANN401 - the da
     """Sizes of a split, counted as mteb's `_calculate_descriptive_statistics_from_split` counts them."""
     if not _is_retrieval(data):
         return {SAMPLES: _samples(task, data)}
-    judged = sum(
-        1 for documents in data["relevant_docs"].values() for score in documents.values() if score != 0
-    )
+    judged = sum(1 for documents in data["relevant_docs"].values() for score in documents.values() if score != 0)
     sizes = {QUERIES: len(data["queries"]), DOCUMENTS: len(data["corpus"]), QRELS: judged}
     if data.get("top_ranked"):
         sizes[RANKED] = sum(len(documents) for documents in data["top_ranked"].values())

@@ -219,7 +219,9 @@ def _table(data: Dataset) -> pa.Table:
 
 def _attributes(task: AbsTask, fresh: set[str]) -> dict[str, Any]:
     """What loading left on the task beside its data; it must survive JSON, or the frozen task would not be the task."""
-    kept = {name: value for name, value in vars(task).items() if name not in fresh | {"dataset", "data_loaded", "metadata"}}
+    kept = {
+        name: value for name, value in vars(task).items() if name not in fresh | {"dataset", "data_loaded", "metadata"}
+    }
     for name, value in kept.items():
         if not _is_plain(value):
             raise TaskError(f"loading leaves '{name}' ({type(value).__name__}) on the task, which cannot be frozen")

@@ -114,9 +114,7 @@ def _language(code: str) -> str:
     if language not in ISO_TO_LANGUAGE:
         raise ConfigError(f"tasks.languages: '{code}' is no ISO 639-3 code{_nearest_language(language)}")
     if script and script not in ISO_TO_SCRIPT:
-        raise ConfigError(
-            f"tasks.languages: '{code}' names no ISO 15924 script{suggest(script, ISO_TO_SCRIPT)}"
-        )
+        raise ConfigError(f"tasks.languages: '{code}' names no ISO 15924 script{suggest(script, ISO_TO_SCRIPT)}")
     return code
 
 
@@ -158,15 +156,9 @@ def _request(task: AbsTask, languages: list[str] | None, subsets: list[str] | No
         kept = [subset for subset in kept if _speaks(task, subset, languages)]
     if not kept:
         spoken = sorted(
-            {
-                code.split("-")[0]
-                for codes in task.metadata.hf_subsets_to_langscripts.values()
-                for code in codes
-            }
+            {code.split("-")[0] for codes in task.metadata.hf_subsets_to_langscripts.values() for code in codes}
         )
-        raise ConfigError(
-            f"{name} has no subset in {', '.join(languages or [])}; its languages: {', '.join(spoken)}"
-        )
+        raise ConfigError(f"{name} has no subset in {', '.join(languages or [])}; its languages: {', '.join(spoken)}")
     return Request(name, tuple(kept), tuple(task.eval_splits))
 
 

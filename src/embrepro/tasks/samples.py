@@ -223,9 +223,7 @@ class _Listener:
             else:
                 from sklearn.metrics import label_ranking_average_precision_score as precision
 
-                scores = [
-                    precision(truth[row : row + 1], predicted[row : row + 1]) for row in range(len(truth))
-                ]
+                scores = [precision(truth[row : row + 1], predicted[row : row + 1]) for row in range(len(truth))]
             self._add(range(len(truth)), scores)
             self.replicate += 1
 
@@ -239,9 +237,7 @@ class _Listener:
         self.samples.statistic = "average_precision"
 
         def note(result: dict[str, float], similarities: Any, labels: Any) -> None:  # noqa: ANN401
-            best = (
-                max(PAIR_SCORES, key=lambda name: result.get(f"{name}_ap", -1.0)) if kind == "max" else kind
-            )
+            best = max(PAIR_SCORES, key=lambda name: result.get(f"{name}_ap", -1.0)) if kind == "max" else kind
             column, sign = PAIR_SCORES[best]
             self._add(range(len(similarities[column])), sign * np.asarray(similarities[column]), list(labels))
 

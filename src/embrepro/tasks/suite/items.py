@@ -144,9 +144,7 @@ def _decode(name: str, content: bytes) -> str:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise TaskError(
-            f"{name}, line {line}: expected UTF-8, found {error.reason}; save it as such"
-        ) from error
+        raise TaskError(f"{name}, line {line}: expected UTF-8, found {error.reason}; save it as such") from error
 
 
 def _parse(
