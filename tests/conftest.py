@@ -20,7 +20,7 @@ os.environ.pop("EMBREPRO_MIRROR", None)
 
 from embrepro import console
 
-console.quieten()
+console.silence_libraries()
 
 REPOSITORY = Path(__file__).parents[1]
 WORDS = [

@@ -56,7 +56,7 @@ def task(
     )
 
 
-def _difference(estimate: float, half: float) -> sm.Difference:
+def _difference(estimate: float, half: float) -> sm.ScoreDifference:
     outcome = "not distinguishable" if abs(estimate) < half else "better" if estimate > 0 else "worse"
     words = {
         "better": "The candidate is better",
@@ -64,7 +64,7 @@ def _difference(estimate: float, half: float) -> sm.Difference:
         "not distinguishable": "With this data the two are not distinguishable",
     }[outcome]
     p = min(1.0, math.exp(-4 * abs(estimate) / half))
-    return sm.Difference(
+    return sm.ScoreDifference(
         estimate=estimate,
         interval=interval(estimate, half),
         p_value=p,
@@ -156,12 +156,12 @@ def means(rows: list[sm.TaskRow], model: str) -> sm.Means:
 def mean_differences(rows: list[sm.TaskRow]) -> sm.MeanDifferences:
     whole = [means(rows, key) for key in (CANDIDATE, BASELINE)]
 
-    def tested(values: list[float | None], title: str) -> sm.Difference | None:
+    def tested(values: list[float | None], title: str) -> sm.ScoreDifference | None:
         if None in values:
             return None
         after, before = (float(value or 0) for value in values)
         estimate, outcome = after - before, "better" if after > before else "worse"
-        return sm.Difference(
+        return sm.ScoreDifference(
             estimate=estimate,
             interval=sm.Interval(low=estimate - 0.01, high=estimate + 0.01),
             p_value=0.0004,
@@ -241,7 +241,7 @@ def histograms() -> list[sm.Histogram]:
     return found
 
 
-def claims() -> list[sm.Claim]:
+def claims() -> list[sm.ClaimRow]:
     rows = [
         (
             "speedup",
@@ -290,7 +290,7 @@ def claims() -> list[sm.Claim]:
         ),
     ]
     fields = ("id", "says", "claimed", "measured", "published", "verdict", "explanation")
-    return [sm.Claim(**dict(zip(fields, row, strict=True))) for row in rows]
+    return [sm.ClaimRow(**dict(zip(fields, row, strict=True))) for row in rows]
 
 
 def recommendations() -> list[sm.Recommendation]:
@@ -323,7 +323,7 @@ def recommendations() -> list[sm.Recommendation]:
     return [sm.Recommendation(**dict(zip(fields, row, strict=True))) for row in rows]
 
 
-def legacy() -> list[sm.Legacy]:
+def legacy() -> list[sm.LegacyScore]:
     rows = [
         ("semantic similarity", "CustomSemanticSimilarity", 0.9127, 0.6421, 0.7214, 0.8731, 0.5712, 0.8312),
         (
@@ -342,7 +342,7 @@ def legacy() -> list[sm.Legacy]:
     for category, name, *values in rows:
         for model, (trusted, first, second) in ((BASELINE, values[:3]), (CANDIDATE, values[3:])):
             found.append(
-                sm.Legacy(model=model, category=category, task=name, trusted=trusted, first=first, second=second)
+                sm.LegacyScore(model=model, category=category, task=name, trusted=trusted, first=first, second=second)
             )
     return found
 
@@ -368,8 +368,8 @@ def summary(*, complete: bool = False, **changes: object) -> sm.Summary:
     return sm.Summary(**(fields | changes))  # type: ignore[arg-type]
 
 
-def measured(median: float, spread: float = 0.05) -> sp.Measure:
-    return sp.Measure(median=median, low=median * (1 - spread), high=median * (1 + spread), repeats=7)
+def measured(median: float, spread: float = 0.05) -> sp.RepeatedMeasure:
+    return sp.RepeatedMeasure(median=median, low=median * (1 - spread), high=median * (1 + spread), repeats=7)
 
 
 def model_speed(model: str, rate: float, middle: float, size: float, dimensions: int) -> sp.ModelSpeed:

@@ -15,8 +15,8 @@ from tokenizers import Tokenizer
 
 from conftest import build_static_model
 from embrepro import models, timing
-from embrepro.analysis.speed import Measure, ModelSpeed, SpeedReport
-from embrepro.config import Config, Device, Model, check, compose
+from embrepro.analysis.speed import ModelSpeed, RepeatedMeasure, SpeedReport
+from embrepro.config import Config, Device, ModelConfig, check, compose
 from embrepro.errors import ConfigError, KitError
 from embrepro.files import read_json
 from embrepro.layout import Layout
@@ -29,7 +29,7 @@ DEVICE = Device(name="cpu", threads=1)
 QUICK = {"repeats": 6, "batch_sizes": [1, 16], "seconds": 0.02, "longest_batch": 60, "queries": 10}
 
 
-def _config(candidate: Model, baseline: Model) -> Config:
+def _config(candidate: ModelConfig, baseline: ModelConfig) -> Config:
     values = compose([], REPOSITORY / "conf")
     found = {"candidate": candidate.model_dump(), "baseline": baseline.model_dump()}
     device = {"name": "cpu", "threads": 1, "batch_size": 8}
@@ -41,7 +41,7 @@ def _config(candidate: Model, baseline: Model) -> Config:
 def project(tmp_path_factory: pytest.TempPathFactory, static_folder: Path) -> tuple[Config, Layout]:
     """A candidate and a baseline that are the same model under two names, fetched."""
     folder = str(static_folder)
-    config = _config(*(Model(org="t", name=name, family="static", folder=folder) for name in ("a", "b")))
+    config = _config(*(ModelConfig(org="t", name=name, family="static", folder=folder) for name in ("a", "b")))
     layout = Layout(tmp_path_factory.mktemp("project"))
     for key, model in config.models.items():
         model_sources.fetch(model, layout.models / key, None)
@@ -56,7 +56,7 @@ def measured(project: tuple[Config, Layout]) -> SpeedReport:
     return SpeedReport.model_validate(read_json(layout.benchmark("candidate")))
 
 
-def _holds_together(found: Measure, repeats: int) -> bool:
+def _holds_together(found: RepeatedMeasure, repeats: int) -> bool:
     return 0 < found.low <= found.median <= found.high and found.repeats == repeats
 
 
@@ -174,7 +174,7 @@ def test_taking_texts_goes_round() -> None:
 
 
 def test_tokens_of_a_static_model_are_its_tokenizers(static_folder: Path) -> None:
-    loaded = models.load(static_folder, Model(org="t", name="a", family="static", folder="x"), DEVICE)
+    loaded = models.load(static_folder, ModelConfig(org="t", name="a", family="static", folder="x"), DEVICE)
     texts = benchmark.texts("long")[:50]
     tokenizer = Tokenizer.from_file(str(static_folder / "tokenizer.json"))
     expected = sum(len(each.ids) for each in tokenizer.encode_batch(texts, add_special_tokens=False))
@@ -182,7 +182,7 @@ def test_tokens_of_a_static_model_are_its_tokenizers(static_folder: Path) -> Non
 
 
 def test_calibration_gives_whole_batches_that_last(static_folder: Path) -> None:
-    loaded = models.load(static_folder, Model(org="t", name="a", family="static", folder="x"), DEVICE)
+    loaded = models.load(static_folder, ModelConfig(org="t", name="a", family="static", folder="x"), DEVICE)
     count, rate = timing.calibrate(loaded, benchmark.texts("short"), 16, at_least=0.05)
     assert count % 16 == 0
     assert count / rate >= 0.05
@@ -226,7 +226,7 @@ def test_memory_is_of_the_model_alone(tmp_path: Path) -> None:
     texts = benchmark.texts("long")[:8]
     ballast = np.ones(10**8)  # 800 MB in this process, which the fresh one must not count
     found = [
-        timing.footprint(folder, Model(org="t", name="a", family="static", folder="x"), DEVICE, texts, 8, 6)
+        timing.footprint(folder, ModelConfig(org="t", name="a", family="static", folder="x"), DEVICE, texts, 8, 6)
         for folder in (small, large)
     ]
     assert ballast.nbytes == 8e8
@@ -240,7 +240,7 @@ def test_memory_is_of_the_model_alone(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_process_killed_for_want_of_memory_says_which_model_and_what_to_do(static_folder: Path) -> None:
-    model = Model(org="t", name="big", family="static", folder="x")
+    model = ModelConfig(org="t", name="big", family="static", folder="x")
     with ThreadPoolExecutor(1) as beside:
         killer = beside.submit(_kill_first_child)
         with pytest.raises(KitError, match=r"t/big .* killed.*batch_size"):
@@ -261,7 +261,7 @@ def _kill_first_child() -> bool:
 
 
 @pytest.fixture(scope="module")
-def minilm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Path]:
+def minilm(tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelConfig, Path]:
     """all-MiniLM-L6-v2 out of its package."""
     model = check(compose(["model=minilm"], REPOSITORY / "conf"), "conf").models["minilm"]
     folder = tmp_path_factory.mktemp("minilm") / "minilm"
@@ -270,7 +270,7 @@ def minilm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Model, Path]:
 
 
 @pytest.mark.slow
-def test_tokens_of_a_transformer_are_those_it_reads(minilm: tuple[Model, Path]) -> None:
+def test_tokens_of_a_transformer_are_those_it_reads(minilm: tuple[ModelConfig, Path]) -> None:
     model, folder = minilm
     loaded = models.load(model_sources.read(folder)[1], model, DEVICE)
     texts = [*benchmark.texts("short")[:20], *benchmark.texts("long")[:20]]
@@ -283,8 +283,10 @@ def test_tokens_of_a_transformer_are_those_it_reads(minilm: tuple[Model, Path]) 
 
 
 @pytest.mark.slow
-def test_a_static_model_outruns_a_transformer(minilm: tuple[Model, Path], static_folder: Path, tmp_path: Path) -> None:
-    config = _config(Model(org="t", name="a", family="static", folder=str(static_folder)), minilm[0])
+def test_a_static_model_outruns_a_transformer(
+    minilm: tuple[ModelConfig, Path], static_folder: Path, tmp_path: Path
+) -> None:
+    config = _config(ModelConfig(org="t", name="a", family="static", folder=str(static_folder)), minilm[0])
     layout = Layout(tmp_path)
     for key, model in config.models.items():
         model_sources.fetch(model, layout.models / key, None)

@@ -11,8 +11,8 @@ import yaml
 
 from embrepro.analysis import expected
 from embrepro.analysis.claims import Claim, Verdict, judge, load
-from embrepro.analysis.facts import Facts, collect
-from embrepro.analysis.summary import Cell, Legacy, ModelCard, TaskRow
+from embrepro.analysis.facts import KnownValues, collect
+from embrepro.analysis.summary import Cell, LegacyScore, ModelCard, TaskRow
 from embrepro.errors import ConfigError
 
 CLAIMS = Path(__file__).parents[1] / "conf" / "claims"
@@ -60,15 +60,15 @@ def claim(metric: dict[str, Any], claimed: dict[str, float] | None, **more: Any)
 def verdict(
     metric: dict[str, Any],
     claimed: dict[str, float] | None,
-    facts: Facts | None = None,
+    facts: KnownValues | None = None,
     **more: Any,
 ) -> Verdict:
-    (found,) = judge([claim(metric, claimed, **more)], facts or Facts())
+    (found,) = judge([claim(metric, claimed, **more)], facts or KnownValues())
     return found
 
 
 SCORE = {"kind": "score", "model": "minilm", "task": "SciFact"}
-RUN = Facts(
+RUN = KnownValues(
     scores={
         "minilm": {"SciFact": 0.64508, "SICK-R": 0.7758, "NFCorpus": None},
         "potion": {"SciFact": 0.30, "SICK-R": 0.70, "NFCorpus": None},
@@ -134,18 +134,18 @@ class TestVerdicts:
 
     def test_scores_of_conf_expected_are_the_published_ones(self) -> None:
         published = expected.published(CLAIMS.parent / "expected")
-        found = verdict(SCORE, {"value": 64.51, "tolerance": 0.05}, Facts(published=published), unit="%")
+        found = verdict(SCORE, {"value": 64.51, "tolerance": 0.05}, KnownValues(published=published), unit="%")
         assert found.published == "64.51 % (published scores)"
 
     def test_how_many_tasks_were_scored_is_not_what_others_published(self) -> None:
         metric = {"kind": "scored_tasks", "models": ["minilm"], "tasks": ["SciFact"]}
         found = verdict(
-            metric, {"value": 0, "tolerance": 0}, Facts(published={"minilm": {"SciFact": 0.6}}), unit="tasks"
+            metric, {"value": 0, "tolerance": 0}, KnownValues(published={"minilm": {"SciFact": 0.6}}), unit="tasks"
         )
         assert found.published == ""
 
     def test_published_scores_of_the_run_stand_in_where_the_claim_brings_none(self) -> None:
-        facts = Facts(published={"minilm": {"SciFact": 0.64508, "SICK-R": 0.7758}})
+        facts = KnownValues(published={"minilm": {"SciFact": 0.64508, "SICK-R": 0.7758}})
         mean = {"kind": "mean", "model": "minilm", "tasks": ["SciFact", "SICK-R"]}
         found = verdict(mean, {"value": 71.0, "tolerance": 0.1}, facts, unit="%")
         assert (found.verdict, found.published, found.published_agrees) == (
@@ -182,7 +182,7 @@ class TestCountingScoredTasks:
     def test_empty_scores_are_failures(self) -> None:
         status = {"minilm": {"SciFact": "scored", "SICK-R": "empty scores: no subset was evaluated"}}
         metric = {"kind": "scored_tasks", "models": ["minilm"], "tasks": ["SciFact", "SICK-R"]}
-        found = verdict(metric, {"at_most": 1}, Facts(status=status), unit="tasks")
+        found = verdict(metric, {"at_most": 1}, KnownValues(status=status), unit="tasks")
         assert (found.verdict, found.measured) == ("reproduced", "1 task")
 
 
@@ -205,7 +205,7 @@ class TestArithmetic:
     def test_operations(self, operation: str, operands: list[float], expected: float) -> None:
         named = {f"part{index}": value for index, value in enumerate(operands)}
         metric = {"kind": "arithmetic", "operation": operation, "operands": named, "source": "a table"}
-        found = verdict(metric, {"value": expected, "tolerance": 0.001}, Facts())
+        found = verdict(metric, {"value": expected, "tolerance": 0.001}, KnownValues())
         assert found.verdict == "reproduced"
         assert found.measured.endswith("recomputed")
         assert found.explanation == "Recomputed from a table."
@@ -237,7 +237,7 @@ class TestTheAnalysis:
         assert numbers - claimed == set()
 
     def test_what_needs_no_model_is_decided_without_one(self) -> None:
-        verdicts = {found.id: found.verdict for found in judge(load(CLAIMS / "analysis.yaml").claims, Facts())}
+        verdicts = {found.id: found.verdict for found in judge(load(CLAIMS / "analysis.yaml").claims, KnownValues())}
         decided = {name: outcome for name, outcome in verdicts.items() if outcome in ("reproduced", "refuted")}
         assert decided == {
             "difference_banking77": "reproduced",
@@ -274,7 +274,7 @@ class TestTheAnalysis:
             "SprintDuplicateQuestions": 0.9455,
             "TwentyNewsgroupsClustering": 0.4649,
         }
-        facts = Facts(scores={"minilm": scores}, status={"minilm": dict.fromkeys(scores, "scored")})
+        facts = KnownValues(scores={"minilm": scores}, status={"minilm": dict.fromkeys(scores, "scored")})
         found = {each.id: each for each in judge(load(CLAIMS / "analysis.yaml").claims, facts)}
         assert {
             name: found[name].verdict
@@ -300,7 +300,7 @@ class TestTheAnalysis:
         values = {each.claimed.value for each in overview if each.claimed}
         expected = {69.57, 57.02, 2800, 68.06, 14200, 57.46, 4000, 74.30, 39.01, 1800, 69.84, 32.56, 9000}
         assert expected | {37.25, 7000, 38.0, 50.5, 37.2, 48.7, 34000, 30, 750, 43, 1360} <= values
-        assert "not defined" in {found.verdict for found in judge(overview, Facts())}
+        assert "not defined" in {found.verdict for found in judge(overview, KnownValues())}
 
 
 class TestFiles:
@@ -377,7 +377,9 @@ def test_facts_are_collected_from_what_a_run_wrote() -> None:
     facts = collect(
         [TaskRow(name="STS12", type="STS", metric="cosine_spearman", cells=cells)],
         {"minilm": card, "potion": card},
-        legacy=[Legacy(model="minilm", category="Code understanding", task="T", trusted=0.5, first=0.9, second=None)],
+        legacy=[
+            LegacyScore(model="minilm", category="Code understanding", task="T", trusted=0.5, first=0.9, second=None)
+        ],
         benchmarks={"NanoBEIR": 13},
     )
     assert facts.scores == {"minilm": {"STS12": 0.5}, "potion": {"STS12": None}}

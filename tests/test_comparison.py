@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from embrepro.analysis.comparison import Scored, differences
-from embrepro.analysis.summary import Difference
+from embrepro.analysis.summary import ScoreDifference
 from embrepro.tasks.samples import Samples
 
 NAMES = ("ours", "theirs")
@@ -49,7 +49,7 @@ def sides(values: dict[str, np.ndarray]) -> tuple[dict[str, Scored], dict[str, S
     return ours, {task: scored(found) for task, found in theirs.items()}
 
 
-def bounds(difference: Difference | None) -> tuple[float, float]:
+def bounds(difference: ScoreDifference | None) -> tuple[float, float]:
     assert difference is not None
     assert difference.interval is not None
     return difference.interval.low, difference.interval.high

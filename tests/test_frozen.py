@@ -73,7 +73,7 @@ def rewrite(path: Path, change: Any) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_thawing_gives_what_mteb_loads(name: str, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     freeze(name, whole, tmp_path / "frozen")
-    ours = frozen.thaw(request(name), tmp_path / "frozen")
+    ours = frozen.load_frozen(request(name), tmp_path / "frozen")
     theirs = loaded_by_mteb(name, whole, tmp_path / "cache", monkeypatch)
     kept = plain(theirs.dataset)
     assert plain(ours.dataset) == kept
@@ -84,7 +84,7 @@ def test_thawing_gives_what_mteb_loads(name: str, whole: Path, tmp_path: Path, m
 
 def test_class_labels_keep_their_names(whole: Path, tmp_path: Path) -> None:
     freeze(CLASSIFICATION, whole, tmp_path)
-    feature = frozen.thaw(request(CLASSIFICATION), tmp_path).dataset["test"].features["label"]
+    feature = frozen.load_frozen(request(CLASSIFICATION), tmp_path).dataset["test"].features["label"]
     assert isinstance(feature, ClassLabel)
     assert feature.names == ["refused", "allowed"]
 
@@ -120,7 +120,7 @@ def test_a_mirror_rewritten_in_place_is_read_again(mirror: Path, tmp_path: Path)
     file = tiny_mirror.folder(mirror, STS) / "data" / "test.parquet"
     rewrite(file, lambda table: table.set_column(0, "sentence1", pa.array(["changed"] * 50)))
     freeze(STS, mirror, tmp_path / "after")
-    assert set(frozen.thaw(request(STS), tmp_path / "after").dataset["test"]["sentence1"]) == {"changed"}
+    assert set(frozen.load_frozen(request(STS), tmp_path / "after").dataset["test"]["sentence1"]) == {"changed"}
 
 
 def test_only_the_subsets_asked_for_are_frozen(whole: Path, tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_random_state_and_attributes_survive(tmp_path: Path, monkeypatch: pytest
     frozen.freeze(asked, tmp_path, None)
     theirs = registry.create(asked)
     theirs.load_data()
-    ours = frozen.thaw(asked, tmp_path)
+    ours = frozen.load_frozen(asked, tmp_path)
     assert ours.threshold == theirs.threshold
     assert [ours.rng_state.random() for _ in range(5)] == [theirs.rng_state.random() for _ in range(5)]
     assert ours.np_rng.random(5).tolist() == theirs.np_rng.random(5).tolist()
@@ -188,7 +188,7 @@ def test_splits_that_are_mappings_of_lists_survive(tmp_path: Path, monkeypatch: 
     assert manifest.rows == {"default/test": 2}
     theirs = registry.create(asked)
     theirs.load_data()
-    assert plain(frozen.thaw(asked, tmp_path).dataset) == theirs.dataset
+    assert plain(frozen.load_frozen(asked, tmp_path).dataset) == theirs.dataset
 
 
 # --- Damage
@@ -221,7 +221,7 @@ def test_a_frozen_file_that_is_not_the_one_written_is_named(name: str, spoil: An
     spoilt = tmp_path / sorted(manifest.files)[-1]
     spoil(spoilt)
     with pytest.raises(TaskError, match="dvc repro --force --single-item download") as caught:
-        frozen.thaw(request(name), tmp_path)
+        frozen.load_frozen(request(name), tmp_path)
     assert str(spoilt) in str(caught.value)
 
 
@@ -230,7 +230,7 @@ def test_a_manifest_that_is_damaged_is_named(spoil: Any, whole: Path, tmp_path: 
     freeze(STS, whole, tmp_path)
     spoil(tmp_path / "manifest.json")
     with pytest.raises(KitError, match=r"manifest\.json"):
-        frozen.thaw(request(STS), tmp_path)
+        frozen.load_frozen(request(STS), tmp_path)
 
 
 # --- Lost data, each of which mteb would score

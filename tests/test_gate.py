@@ -11,7 +11,7 @@ import yaml
 from typer.testing import Result
 
 from embrepro.analysis import gate, revisions
-from embrepro.analysis.gate import Outcome
+from embrepro.analysis.gate import GateOutcome
 from embrepro.errors import ConfigError
 from revision_project import CHANGES, PAIRS, QUERIES, SUMMARIES, Project, copied
 
@@ -21,15 +21,15 @@ RULES = Path(__file__).parents[1] / "conf" / "gate" / "default.yaml"
 
 
 @pytest.fixture
-def judged(states: Project) -> Callable[..., Outcome]:
-    def judge(revision: str, **changes: object) -> Outcome:
+def judged(states: Project) -> Callable[..., GateOutcome]:
+    def judge(revision: str, **changes: object) -> GateOutcome:
         rules = gate.rules(RULES).model_copy(update=changes)
         return gate.judge(revisions.load(states.root, "base"), revisions.load(states.root, revision), rules)
 
     return judge
 
 
-def found(outcome: Outcome) -> set[tuple[str, str, bool]]:
+def found(outcome: GateOutcome) -> set[tuple[str, str, bool]]:
     return {(note.finding, note.task, note.fails) for note in outcome.notes}
 
 
@@ -133,8 +133,8 @@ class TestRules:
             {"default": 0.002, "types": {"Retrieval": 0.04}},
             {"default": 0.04},
         ):
-            assert judged("regression", tolerance=gate.Tolerances(**tolerance)).notes == []
-        stricter = gate.Tolerances(default=0.04, types={"Retrieval": 0.04}, tasks={QUERIES: 0.001})
+            assert judged("regression", tolerance=gate.GateTolerances(**tolerance)).notes == []
+        stricter = gate.GateTolerances(default=0.04, types={"Retrieval": 0.04}, tasks={QUERIES: 0.001})
         assert not judged("regression", tolerance=stricter).passes
 
     def test_a_changed_pin_can_be_made_to_fail(self, judged: Callable) -> None:
@@ -222,7 +222,7 @@ class TestPullRequestSummary:
         old = revisions.load(states.root, "base")
         status = "<img src=x> | @everyone `rm` [link](http://example.org)"
         tasks = [
-            task.model_copy(update={"cells": {key: revisions.Score(status=status) for key in task.cells}})
+            task.model_copy(update={"cells": {key: revisions.RecordedScore(status=status) for key in task.cells}})
             for task in old.run.tasks
         ]
         new = revisions.Side(old.root, old.revision, old.run.model_copy(update={"tasks": tasks}))

@@ -14,7 +14,7 @@ from mteb import mocks
 
 from embrepro import console, models
 from embrepro.analysis import statistics
-from embrepro.config import Device, Model
+from embrepro.config import Device, ModelConfig
 from embrepro.embeddings import replay, store
 from embrepro.errors import TaskError
 from embrepro.files import sha256
@@ -59,13 +59,13 @@ def known_mocks() -> None:
 
 
 @pytest.fixture(scope="module")
-def static(static_folder: Path) -> tuple[Any, models.Facts]:
+def static(static_folder: Path) -> tuple[Any, models.ModelProperties]:
     """mteb's wrapper around a half-precision static model."""
-    return _wrapped(Model(org="test", name="static", family="static", folder=str(static_folder)), static_folder)
+    return _wrapped(ModelConfig(org="test", name="static", family="static", folder=str(static_folder)), static_folder)
 
 
 @pytest.fixture(scope="module")
-def minilm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, models.Facts]:
+def minilm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, models.ModelProperties]:
     """mteb's wrapper around all-MiniLM-L6-v2 out of its package."""
     from embrepro.config import check, compose
 
@@ -76,21 +76,21 @@ def minilm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, models.Facts]
 
 
 @pytest.fixture(scope="module")
-def sparse(sparse_folder: Path) -> tuple[Any, models.Facts]:
+def sparse(sparse_folder: Path) -> tuple[Any, models.ModelProperties]:
     """mteb's wrapper around a sparse model."""
-    return _wrapped(Model(org="test", name="sparse", family="sparse", folder=str(sparse_folder)), sparse_folder)
+    return _wrapped(ModelConfig(org="test", name="sparse", family="sparse", folder=str(sparse_folder)), sparse_folder)
 
 
 @pytest.fixture(scope="module")
-def cross_encoder(cross_encoder_folder: Path) -> tuple[Any, models.Facts]:
+def cross_encoder(cross_encoder_folder: Path) -> tuple[Any, models.ModelProperties]:
     """mteb's wrapper around a cross-encoder, with a prompt."""
-    model = Model(
+    model = ModelConfig(
         org="test", name="ce", family="cross-encoder", folder=str(cross_encoder_folder), prompts={"query": "is it "}
     )
     return _wrapped(model, cross_encoder_folder)
 
 
-def _wrapped(model: Model, folder: Path) -> tuple[Any, models.Facts]:
+def _wrapped(model: ModelConfig, folder: Path) -> tuple[Any, models.ModelProperties]:
     loaded = models.load(folder, model, DEVICE)
     known = models.facts(loaded)
     return models.wrap(loaded, model, "1", known), known
@@ -101,7 +101,7 @@ def _request(name: str) -> Request:
     return Request(name, tuple(task.hf_subsets), tuple(task.eval_splits))
 
 
-def _by_the_kit(name: str, encoder: Any, known: models.Facts, folder: Path) -> tuple[Any, samples.Samples]:
+def _by_the_kit(name: str, encoder: Any, known: models.ModelProperties, folder: Path) -> tuple[Any, samples.Samples]:
     request = _request(name)
     frozen.freeze(request, folder, None)
     manifest = requests.write(request, folder)
@@ -111,9 +111,9 @@ def _by_the_kit(name: str, encoder: Any, known: models.Facts, folder: Path) -> t
     store.write(folder / "embeddings.safetensors", embeddings, "key")
     stored = store.read(folder / "embeddings.safetensors", len(listed.texts)).embeddings
     replayed = replay.encoder(listed, stored, encoder.mteb_model_meta, known.similarity)
-    task = frozen.thaw(request, folder)
-    requests.quicken(task)
-    with samples.tap(task) as collected:
+    task = frozen.load_frozen(request, folder)
+    requests.speed_up(task)
+    with samples.collect_samples(task) as collected:
         result = mteb.evaluate(replayed, task, cache=None, co2_tracker=False, show_progress_bar=False).task_results[0]
     replayed.expect_finished()
     evaluate.expect_complete(result, request)
@@ -129,9 +129,9 @@ def _by_the_kit_in_pairs(
     with console.work("test", name, len(listed.texts), "pairs") as work:
         scores = encode.score_distinct(encoder, listed.texts, registry.create(request).metadata, 32, work)
     replayed = replay.CrossEncoder(listed, scores, encoder.mteb_model_meta)
-    task = frozen.thaw(request, folder)
+    task = frozen.load_frozen(request, folder)
     first_stage.attach(task, folder)
-    with samples.tap(task) as collected:
+    with samples.collect_samples(task) as collected:
         result = mteb.evaluate(replayed, task, cache=None, co2_tracker=False, show_progress_bar=False).task_results[0]
     replayed.expect_finished()
     return result, collected
@@ -165,7 +165,9 @@ def test_every_text_task_type_has_a_mock() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(TEXT_MOCKS))
-def test_static_model_scores_to_the_last_bit(name: str, static: tuple[Any, models.Facts], tmp_path: Path) -> None:
+def test_static_model_scores_to_the_last_bit(
+    name: str, static: tuple[Any, models.ModelProperties], tmp_path: Path
+) -> None:
     encoder, known = static
     assert known.dtype == "float16"
     ours, collected = _by_the_kit(name, encoder, known, tmp_path)
@@ -177,7 +179,9 @@ def test_static_model_scores_to_the_last_bit(name: str, static: tuple[Any, model
 
 
 @pytest.mark.parametrize("name", sorted(TEXT_MOCKS))
-def test_sparse_model_scores_within_a_millionth(name: str, sparse: tuple[Any, models.Facts], tmp_path: Path) -> None:
+def test_sparse_model_scores_within_a_millionth(
+    name: str, sparse: tuple[Any, models.ModelProperties], tmp_path: Path
+) -> None:
     encoder, known = sparse
     ours, _ = _by_the_kit(name, encoder, known, tmp_path)
     assert store.active_dimensions(tmp_path / "embeddings.safetensors") is not None
@@ -188,7 +192,7 @@ def test_sparse_model_scores_within_a_millionth(name: str, sparse: tuple[Any, mo
 
 @pytest.mark.parametrize("name", RANKED)
 def test_cross_encoder_scores_within_a_millionth(
-    name: str, cross_encoder: tuple[Any, models.Facts], tmp_path: Path
+    name: str, cross_encoder: tuple[Any, models.ModelProperties], tmp_path: Path
 ) -> None:
     encoder, known = cross_encoder
     assert (known.dimensions, known.similarity) == (None, None)
@@ -201,7 +205,7 @@ def test_cross_encoder_scores_within_a_millionth(
 @pytest.mark.parametrize("depth", [1, 100])
 @pytest.mark.parametrize("name", SEARCHED)
 def test_a_cross_encoder_behind_bm25_scores_as_mteb_has_it_in_two_stages(
-    name: str, depth: int, cross_encoder: tuple[Any, models.Facts], tmp_path: Path
+    name: str, depth: int, cross_encoder: tuple[Any, models.ModelProperties], tmp_path: Path
 ) -> None:
     encoder, _ = cross_encoder
     ours, _ = _by_the_kit_in_pairs(name, encoder, tmp_path / "kit", depth)
@@ -239,7 +243,7 @@ def test_a_first_stage_that_finds_no_room_is_not_kept_as_the_tasks_failure(tmp_p
 
 @pytest.mark.parametrize("name", sorted(TEXT_MOCKS.keys() - set(RANKED)))
 def test_a_task_without_ranked_documents_is_refused_to_a_cross_encoder_as_mteb_refuses_it(
-    name: str, cross_encoder: tuple[Any, models.Facts], tmp_path: Path
+    name: str, cross_encoder: tuple[Any, models.ModelProperties], tmp_path: Path
 ) -> None:
     frozen.freeze(_request(name), tmp_path, None)
     manifest = requests.write(_request(name), tmp_path)
@@ -251,7 +255,9 @@ def test_a_task_without_ranked_documents_is_refused_to_a_cross_encoder_as_mteb_r
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(TEXT_MOCKS))
-def test_transformer_scores_within_a_millionth(name: str, minilm: tuple[Any, models.Facts], tmp_path: Path) -> None:
+def test_transformer_scores_within_a_millionth(
+    name: str, minilm: tuple[Any, models.ModelProperties], tmp_path: Path
+) -> None:
     encoder, known = minilm
     ours, _ = _by_the_kit(name, encoder, known, tmp_path)
     assert ours.main_score == pytest.approx(_by_mteb(name, encoder).main_score, abs=1e-6)

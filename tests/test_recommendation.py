@@ -9,13 +9,13 @@ import pytest
 import yaml
 
 from embrepro.analysis.evidence import Evidence, speed_estimate
-from embrepro.analysis.recommendation import Rules, load_rules, recommend
-from embrepro.analysis.speed import Latency, Machine, Measure, ModelSpeed, SpeedReport, Throughput
-from embrepro.analysis.summary import Cell, Difference, Interval, ModelCard, Recommendation, TaskRow
+from embrepro.analysis.recommendation import RecommendationRules, load_rules, recommend
+from embrepro.analysis.speed import Latency, Machine, ModelSpeed, RepeatedMeasure, SpeedReport, Throughput
+from embrepro.analysis.summary import Cell, Interval, ModelCard, Recommendation, ScoreDifference, TaskRow
 from embrepro.errors import ConfigError
 
 DEFAULT = Path(__file__).parents[1] / "conf" / "recommendation" / "default.yaml"
-EXACT = Measure(median=1.0, low=1.0, high=1.0, repeats=1)
+EXACT = RepeatedMeasure(median=1.0, low=1.0, high=1.0, repeats=1)
 
 
 def row(name: str, scores: tuple[float, float], spread: float = 0.02, task_type: str = "Retrieval") -> TaskRow:
@@ -25,7 +25,7 @@ def row(name: str, scores: tuple[float, float], spread: float = 0.02, task_type:
         for key, score in zip(("fast", "good"), scores, strict=True)
     }
     change = scores[0] - scores[1]
-    difference = Difference(
+    difference = ScoreDifference(
         estimate=change,
         interval=Interval(low=change - spread, high=change + spread),
         outcome="not distinguishable" if abs(change) <= spread else "better" if change > 0 else "worse",
@@ -35,7 +35,7 @@ def row(name: str, scores: tuple[float, float], spread: float = 0.02, task_type:
 
 
 def speed(model: str, texts: float, milliseconds: float) -> ModelSpeed:
-    measured = Measure(median=texts, low=0.95 * texts, high=1.05 * texts, repeats=5)
+    measured = RepeatedMeasure(median=texts, low=0.95 * texts, high=1.05 * texts, repeats=5)
     setting = Throughput(
         length="medium", tokens_per_text=30, batch_size=32, texts_per_second=measured, tokens_per_second=EXACT
     )
@@ -254,4 +254,4 @@ def test_a_requirement_has_one_limit() -> None:
     content = yaml.safe_load(DEFAULT.read_text(encoding="utf-8"))
     content["use_cases"][3]["require"][0]["at_least"] = 1
     with pytest.raises(ValueError, match="exactly one of"):
-        Rules.model_validate(content)
+        RecommendationRules.model_validate(content)

@@ -15,7 +15,7 @@ from mteb.types import PromptType
 from scipy.sparse import csr_array
 
 from embrepro import models
-from embrepro.config import Model
+from embrepro.config import ModelConfig
 from embrepro.embeddings import replay as replays
 from embrepro.errors import ReplayError
 from embrepro.tasks.requests import EncodeRequest, Recorder, RequestList
@@ -34,8 +34,8 @@ def listed() -> RequestList:
 
 
 def encoder(similarity: str = "cosine") -> Any:
-    known = models.Facts(8, 32, None, "float16", False, similarity)
-    meta = models.meta(Model(org="test", name="model", family="static", folder="x"), "1", known)
+    known = models.ModelProperties(8, 32, None, "float16", False, similarity)
+    meta = models.meta(ModelConfig(org="test", name="model", family="static", folder="x"), "1", known)
     return replays.encoder(listed(), ROWS, meta, similarity)
 
 
@@ -128,8 +128,8 @@ def pairs() -> tuple[RequestList, replays.CrossEncoder]:
     recorder = Recorder("query")
     recorder.record_pairs("test", "default", ["q", "q", "r"], ["a", "b", "a"])
     found = recorder.request_list()
-    known = models.Facts(None, 32, 64, "float32", False, None)
-    meta = models.meta(Model(org="test", name="ce", family="cross-encoder", folder="x"), "1", known)
+    known = models.ModelProperties(None, 32, 64, "float32", False, None)
+    meta = models.meta(ModelConfig(org="test", name="ce", family="cross-encoder", folder="x"), "1", known)
     return found, replays.CrossEncoder(found, np.float32([[0.5], [0.25], [0.75]]), meta)
 
 
@@ -162,8 +162,8 @@ def test_texts_are_listed_once_for_each_prompt() -> None:
 def test_sparse_rows_are_served_as_mteb_takes_them_from_a_sparse_model(task: str, served: str) -> None:
     """mteb hands sparse tensors to its search alone; every other evaluator gets arrays."""
     rows = csr_array(np.maximum(ROWS.astype(np.float32), 0))
-    known = models.Facts(8, 32, None, "float32", False, "dot")
-    meta = models.meta(Model(org="test", name="model", family="sparse", folder="x"), "1", known)
+    known = models.ModelProperties(8, 32, None, "float32", False, "dot")
+    meta = models.meta(ModelConfig(org="test", name="model", family="sparse", folder="x"), "1", known)
     replay = replays.encoder(listed(), rows, meta, "dot")
     inputs = SimpleNamespace(dataset=Dataset.from_dict({"text": ["two", "one", "two"]}))
     metadata = next(

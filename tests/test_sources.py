@@ -18,7 +18,7 @@ import yaml
 import tiny_mirror
 from conftest import REPOSITORY, build_static_model
 from embrepro import config
-from embrepro.config import Distillation, Model, Package, Weights
+from embrepro.config import Distillation, ModelConfig, Package, Weights
 from embrepro.errors import KitError, SourceError
 from embrepro.files import sha256
 from embrepro.sources import models as model_sources
@@ -48,8 +48,8 @@ def weights(**changes: Any) -> Weights:
     return Weights(**({"org": ORG, "name": NAME, "revision": REVISION} | changes))
 
 
-def model(**changes: Any) -> Model:
-    return Model(**({"org": ORG, "name": NAME, "family": "static", "weights": weights()} | changes))
+def model(**changes: Any) -> ModelConfig:
+    return ModelConfig(**({"org": ORG, "name": NAME, "family": "static", "weights": weights()} | changes))
 
 
 def snapshot_of(mirror: Path) -> Path:
@@ -243,7 +243,7 @@ def test_distilling_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     mirror = tmp_path / "mirror"
     build_teacher(mirror / "models" / ORG / "teacher" / REVISION)
     recipe = Distillation(teacher=Weights(org=ORG, name="teacher", revision=REVISION), pca_dims=16)
-    student = Model(org=ORG, name="student", family="static", distill=recipe)
+    student = ModelConfig(org=ORG, name="student", family="static", distill=recipe)
     one, kept = model_sources.fetch(student, tmp_path / "one", mirror)
     two, _ = model_sources.fetch(student, tmp_path / "two", mirror)
     assert not kept

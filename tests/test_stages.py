@@ -126,7 +126,7 @@ def test_the_scores_are_those_of_mteb_on_the_same_data(done: Layout, sources: Pa
     encoder = models.wrap(loaded, model, "1", models.facts(loaded))
     metrics = json.loads(metrics_bytes(done))
     for request in registry.resolve(chosen.tasks):
-        task = frozen.thaw(request, done.tasks / request.name)
+        task = frozen.load_frozen(request, done.tasks / request.name)
         result = mteb.evaluate(encoder, task, cache=None, co2_tracker=False, show_progress_bar=False).task_results[0]
         assert metrics["models"]["big"]["scores"][request.name] == result.get_score()
 

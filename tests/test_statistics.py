@@ -15,7 +15,7 @@ from sklearn import metrics
 
 from embrepro.analysis.resampling import StatisticsError, bootstrap_counts, evaluator, strata
 from embrepro.analysis.statistics import (
-    Difference,
+    PairedDifference,
     holm,
     interval,
     mean_difference,
@@ -367,8 +367,8 @@ def test_holm_never_lowers_a_p_value_and_keeps_their_order(p_values: list[float]
     assert [adjusted[i] for i in order] == sorted(adjusted)
 
 
-def difference(estimate: float, low: float, high: float, error: float = 0.01) -> Difference:
-    return Difference(estimate, low, high, 0.001, 0.5, "d_z", error, 1000, "sign flips")
+def difference(estimate: float, low: float, high: float, error: float = 0.01) -> PairedDifference:
+    return PairedDifference(estimate, low, high, 0.001, 0.5, "d_z", error, 1000, "sign flips")
 
 
 @pytest.mark.parametrize(
@@ -382,7 +382,7 @@ def difference(estimate: float, low: float, high: float, error: float = 0.01) ->
     ],
 )
 def test_a_verdict_needs_the_test_the_interval_and_the_least_difference(
-    found: Difference, p_adjusted: float, minimum: float, expected: str
+    found: PairedDifference, p_adjusted: float, minimum: float, expected: str
 ) -> None:
     assert verdict(found, p_adjusted, minimum=minimum) == expected
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from embrepro.analysis import expected
 from embrepro.analysis import summary as sm
-from embrepro.analysis.expected import ExpectedFile, Judged, Measured
+from embrepro.analysis.expected import ExpectedFile, Judged, MeasuredRun
 from embrepro.cli import app
 from embrepro.errors import ConfigError, KitError
 from embrepro.files import write_json
@@ -293,7 +293,7 @@ class TestWhatIsExpected:
             assert {task.metadata.name for task in mteb.get_benchmark(benchmark).tasks} <= known.keys()
 
 
-def page_of(record: Measured) -> str:
+def page_of(record: MeasuredRun) -> str:
     files = expected.load([], EXPECTED)
     return grids.markdown(pages.reproduced(files, expected.judge(files, record), record))
 

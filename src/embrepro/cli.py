@@ -30,7 +30,7 @@ class Program(TyperGroup):
         try:
             return super().invoke(context)
         except KeyboardInterrupt:
-            console.complain("embrepro: interrupted; what was finished is kept, and the next run goes on from there")
+            console.say_error("embrepro: interrupted; what was finished is kept, and the next run goes on from there")
             raise typer.Exit(INTERRUPTED) from None
 
 
@@ -57,16 +57,16 @@ ModelKey = Annotated[str, typer.Argument(help="Key of a model in params.yaml, su
 
 def main() -> None:
     """Run the program; an error of the kit ends it with its message and exit code 1, without a traceback."""
-    console.quieten()
+    console.silence_libraries()
     try:
         app(prog_name="embrepro")
     except KitError as error:
-        console.complain(f"embrepro: {error}")
+        console.say_error(f"embrepro: {error}")
         sys.exit(1)
     except OSError as error:
         if error.filename is None:
             raise
-        console.complain(
+        console.say_error(
             f"embrepro: {error.filename}: {error.strerror}. Check that it exists, is writable, and that the disk is not full."
         )
         sys.exit(1)
@@ -308,11 +308,11 @@ def _exits_2() -> Iterator[None]:
     try:
         yield
     except KitError as error:
-        console.complain(f"embrepro: {error}")
+        console.say_error(f"embrepro: {error}")
     except OSError as error:
         if error.filename is None:
             raise
-        console.complain(f"embrepro: {error.filename}: {error.strerror}. Check that it exists and is writable.")
+        console.say_error(f"embrepro: {error.filename}: {error.strerror}. Check that it exists and is writable.")
     else:
         return
     raise typer.Exit(2)

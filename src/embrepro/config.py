@@ -69,7 +69,7 @@ class Distillation(Strict):
     quantize_to: Literal["float16", "float32"] = "float16"
 
 
-class Model(Strict):
+class ModelConfig(Strict):
     """One model: its name, and exactly one source of its bytes."""
 
     org: str = Field(pattern=r"^[\w.-]+$")
@@ -89,7 +89,7 @@ class Model(Strict):
     )
 
     @model_validator(mode="after")
-    def _one_source(self) -> Model:
+    def _one_source(self) -> ModelConfig:
         given = [key for key in ("weights", "folder", "distill") if getattr(self, key) is not None]
         if len(given) != 1:
             raise ValueError(
@@ -98,7 +98,7 @@ class Model(Strict):
         return self
 
     @model_validator(mode="after")
-    def _prompts_of_pairs(self) -> Model:
+    def _prompts_of_pairs(self) -> ModelConfig:
         if self.scores_pairs and (unknown := sorted(self.prompts.keys() - {"query", "document"})):
             raise ValueError(f"prompts: a cross-encoder has but query and document; got {', '.join(unknown)}")
         return self
@@ -191,7 +191,7 @@ class Runtime(Strict):
     )
 
 
-class Source(Strict):
+class SourceConfig(Strict):
     """Where bytes come from, beside the hub and packages."""
 
     mirror: str | None = Field(default=None, description="folder of a mirror; EMBREPRO_MIRROR wins over it")
@@ -202,11 +202,11 @@ class Config(Strict):
 
     baseline: str
     candidate: str
-    models: dict[str, Model]
+    models: dict[str, ModelConfig]
     tasks: Tasks
     device: Device
     runtime: Runtime
-    source: Source
+    source: SourceConfig
     benchmark: Benchmark
     claims: list[str] = Field(description="files of conf/claims to judge in the report")
     recommendation: str | None = Field(description="file of conf/recommendation that decides each use case")
@@ -226,7 +226,7 @@ class Config(Strict):
             )
         return self
 
-    def model(self, key: str) -> Model:
+    def model(self, key: str) -> ModelConfig:
         """The model under `key`; raises ConfigError that names the nearest known ones."""
         if key not in self.models:
             raise ConfigError(f"No model '{key}' in this configuration{suggest(key, self.models)}")

@@ -40,12 +40,12 @@ def say(line: str) -> None:
     _out.print(line)
 
 
-def complain(line: str) -> None:
+def say_error(line: str) -> None:
     """One line of what went wrong."""
     _err.print(line, style="bold red" if _err.is_terminal else None)
 
 
-def quieten() -> None:
+def silence_libraries() -> None:
     """Keep the libraries' own bars and notices out of a run's output; must come before they are imported."""
     for variable in (
         "TQDM_DISABLE",

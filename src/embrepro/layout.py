@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from embrepro.config import Model
+from embrepro.config import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Layout:
         """What became of every frozen task in a model's encode stage."""
         return self.embeddings(key) / "record.json"
 
-    def results(self, model: Model) -> Path:
+    def results(self, model: ModelConfig) -> Path:
         """A model's results in mteb's layout."""
         return self.root / "results" / model.result_folder
 

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 
 import embrepro.models
 from embrepro import console
-from embrepro.analysis.speed import Measure
-from embrepro.config import Device, Model
+from embrepro.analysis.speed import RepeatedMeasure
+from embrepro.config import Device, ModelConfig
 from embrepro.errors import KitError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def seconds(loaded: Loaded, texts: list[str], batch_size: int) -> float:
     """Wall-clock seconds to work off texts, from strings to vectors or scores in main memory."""
     _wait(loaded)
     started = perf_counter()
-    embrepro.models.work_off(loaded, texts, batch_size)
+    embrepro.models.process_texts(loaded, texts, batch_size)
     _wait(loaded)
     return perf_counter() - started
 
@@ -74,7 +74,7 @@ def calibrate(loaded: Loaded, texts: Sequence[str], batch_size: int, at_least: f
     return count, count / elapsed
 
 
-def measure(values: Sequence[float]) -> Measure:
+def measure(values: Sequence[float]) -> RepeatedMeasure:
     """The median of independent repeats and its 95 % interval by order statistics.
 
     The interval is the exact one that inverts the sign test (Conover, Practical Nonparametric Statistics,
@@ -86,10 +86,12 @@ def measure(values: Sequence[float]) -> Measure:
 
     middle = float(np.median(values))
     interval = quantile_test(values, q=middle, p=0.5).confidence_interval(CONFIDENCE)
-    return Measure(median=middle, low=float(interval.low), high=float(interval.high), repeats=len(values))
+    return RepeatedMeasure(median=middle, low=float(interval.low), high=float(interval.high), repeats=len(values))
 
 
-def footprint(folder: Path, model: Model, device: Device, texts: list[str], batch_size: int, repeats: int) -> Footprint:
+def footprint(
+    folder: Path, model: ModelConfig, device: Device, texts: list[str], batch_size: int, repeats: int
+) -> Footprint:
     """Load a model and embed texts in a fresh process, where nothing else is in memory.
 
     Libraries map a model's weights into memory: what counts as resident are those that the texts made use of.
@@ -106,7 +108,7 @@ def footprint(folder: Path, model: Model, device: Device, texts: list[str], batc
     Raises:
         KitError: the process was killed, most likely for want of memory.
     """
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=console.quieten) as fresh:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=console.silence_libraries) as fresh:
         try:
             return fresh.submit(_footprint, folder, model, device, texts, batch_size, repeats).result()
         except BrokenProcessPool:
@@ -117,7 +119,7 @@ def footprint(folder: Path, model: Model, device: Device, texts: list[str], batc
 
 
 def _footprint(
-    folder: Path, model: Model, device: Device, texts: list[str], batch_size: int, repeats: int
+    folder: Path, model: ModelConfig, device: Device, texts: list[str], batch_size: int, repeats: int
 ) -> Footprint:
     use_threads(device)
     loaded = embrepro.models.load(folder, model, device)

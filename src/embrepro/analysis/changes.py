@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from embrepro.analysis import statistics
 from embrepro.analysis.resampling import StatisticsError
-from embrepro.analysis.revisions import Side, Task
+from embrepro.analysis.revisions import RecordedTask, Side
 from embrepro.analysis.summary import Interval
 from embrepro.tasks.samples import Samples
 
@@ -22,7 +22,7 @@ class _Document(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Row(_Document):
+class ScoreChange(_Document):
     """One model on one task, before and after."""
 
     model: str = Field(description="key of the model; 'a → b' where the candidate was replaced")
@@ -51,7 +51,7 @@ class Change(_Document):
     new: str
 
 
-class Comparison(_Document):
+class RevisionComparison(_Document):
     """Two states of a project side by side."""
 
     old: str
@@ -59,12 +59,12 @@ class Comparison(_Document):
     old_commit: str | None
     new_commit: str | None
     level: float = Field(description="of the intervals")
-    rows: list[Row]
+    rows: list[ScoreChange]
     changes: list[Change]
     notes: list[str]
 
 
-def compare(old: Side, new: Side, *, alpha: float = 0.05) -> Comparison:
+def compare(old: Side, new: Side, *, alpha: float = 0.05) -> RevisionComparison:
     """Compare two states of a project.
 
     Models are matched by their key, and the candidates with each other where each is known to one side only.
@@ -79,7 +79,7 @@ def compare(old: Side, new: Side, *, alpha: float = 0.05) -> Comparison:
     rows = [
         row for pair in pairs for row in _rows(old, new, pair, alpha=alpha, seed=seed if isinstance(seed, int) else 0)
     ]
-    return Comparison(
+    return RevisionComparison(
         old=old.revision.label,
         new=new.revision.label,
         old_commit=old.revision.commit,
@@ -106,8 +106,8 @@ def _pairs(old: Side, new: Side) -> Iterator[tuple[str, str]]:
         yield candidates
 
 
-def _rows(old: Side, new: Side, pair: tuple[str, str], *, alpha: float, seed: int) -> list[Row]:
-    tested: dict[str, statistics.Difference] = {}
+def _rows(old: Side, new: Side, pair: tuple[str, str], *, alpha: float, seed: int) -> list[ScoreChange]:
+    tested: dict[str, statistics.PairedDifference] = {}
     rows = {}
     for task in dict.fromkeys([*old.tasks, *new.tasks]):
         row = _row(old.tasks.get(task), new.tasks.get(task), task, pair)
@@ -122,13 +122,13 @@ def _rows(old: Side, new: Side, pair: tuple[str, str], *, alpha: float, seed: in
     return [_with_test(row, tested[task], adjusted[task]) if task in tested else row for task, row in rows.items()]
 
 
-def _row(old: Task | None, new: Task | None, name: str, pair: tuple[str, str]) -> Row:
+def _row(old: RecordedTask | None, new: RecordedTask | None, name: str, pair: tuple[str, str]) -> ScoreChange:
     before = old.cells.get(pair[0]) if old else None
     after = new.cells.get(pair[1]) if new else None
     known = new or old
     assert known is not None
     scores = before.score if before else None, after.score if after else None
-    return Row(
+    return ScoreChange(
         model=label(pair),
         task=name,
         type=known.type,
@@ -142,7 +142,7 @@ def _row(old: Task | None, new: Task | None, name: str, pair: tuple[str, str]) -
     )
 
 
-def _incomparable(old: Task, new: Task) -> str:
+def _incomparable(old: RecordedTask, new: RecordedTask) -> str:
     differs = []
     for what in ("metric", "splits", "subsets"):
         before, after = getattr(old, what), getattr(new, what)
@@ -155,7 +155,7 @@ def _incomparable(old: Task, new: Task) -> str:
 
 def _paired(
     old: Side, new: Side, pair: tuple[str, str], task: str, alpha: float, seed: int
-) -> statistics.Difference | str:
+) -> statistics.PairedDifference | str:
     before, after = old.samples(pair[0], task), new.samples(pair[1], task)
     if isinstance(before, str) or isinstance(after, str):
         return before if isinstance(before, str) else str(after)
@@ -164,7 +164,7 @@ def _paired(
         return "this main score has no per-sample scores"
     if _same(before, after):
         units = after.frame.select("split", "subset", "sample").n_unique()
-        return statistics.Difference(0.0, 0.0, 0.0, 1.0, 0.0, None, 0.0, units, "sign flips")
+        return statistics.PairedDifference(0.0, 0.0, 0.0, 1.0, 0.0, None, 0.0, units, "sign flips")
     try:
         found = statistics.paired_difference(after.frame, before.frame, statistic, seed=seed, level=1 - alpha)
     except StatisticsError as error:
@@ -177,7 +177,7 @@ def _same(before: Samples, after: Samples) -> bool:
     return before.frame.equals(after.frame)
 
 
-def _with_test(row: Row, found: statistics.Difference, adjusted: float) -> Row:
+def _with_test(row: ScoreChange, found: statistics.PairedDifference, adjusted: float) -> ScoreChange:
     interval = Interval(low=found.low, high=found.high)
     tested = {
         "interval": interval,
@@ -229,7 +229,7 @@ def _text(value: Any) -> str:  # noqa: ANN401 - any plain value
     return "null" if value is None else str(value)
 
 
-def _notes(old: Side, new: Side, pairs: list[tuple[str, str]], rows: list[Row]) -> Iterator[str]:
+def _notes(old: Side, new: Side, pairs: list[tuple[str, str]], rows: list[ScoreChange]) -> Iterator[str]:
     for index, side in enumerate((old, new)):
         alone = sorted(set(side.run.models) - {pair[index] for pair in pairs})
         if alone:

@@ -11,8 +11,8 @@ from pydantic import Field, model_validator
 
 from embrepro import documents
 from embrepro.analysis import summary
-from embrepro.analysis.facts import Facts
-from embrepro.analysis.metrics import Arithmetic, Measured, Metric, ScoredTasks, is_fraction
+from embrepro.analysis.facts import KnownValues
+from embrepro.analysis.metrics import ArithmeticMetric, MeasuredValue, Metric, ScoredTasksMetric, is_fraction
 from embrepro.documents import Strict
 
 Outcome = Literal["reproduced", "refuted", "not measured", "not defined"]
@@ -128,9 +128,9 @@ class Verdict(Strict):
     published_value: float | None = None
     published_agrees: bool | None = None
 
-    def row(self) -> summary.Claim:
+    def row(self) -> summary.ClaimRow:
         """The verdict as the summary of a run holds it."""
-        return summary.Claim(**{name: getattr(self, name) for name in summary.Claim.model_fields})
+        return summary.ClaimRow(**{name: getattr(self, name) for name in summary.ClaimRow.model_fields})
 
 
 def load(path: Path) -> ClaimsFile:
@@ -143,12 +143,12 @@ def load(path: Path) -> ClaimsFile:
     return documents.read(path, ClaimsFile, "a claims file", "docs/claims.md")
 
 
-def judge(claims: Iterable[Claim], facts: Facts) -> list[Verdict]:
+def judge(claims: Iterable[Claim], facts: KnownValues) -> list[Verdict]:
     """Hold every claim against the facts, in the order given."""
     return [_judge(claim, facts) for claim in claims]
 
 
-def _judge(claim: Claim, facts: Facts) -> Verdict:
+def _judge(claim: Claim, facts: KnownValues) -> Verdict:
     found = _in_unit(claim, claim.metric.resolve(facts))
     published = _published(claim, facts)
     outcome = _outcome(claim, found)
@@ -170,21 +170,21 @@ def _judge(claim: Claim, facts: Facts) -> Verdict:
     )
 
 
-def _in_unit(claim: Claim, found: Measured) -> Measured:
+def _in_unit(claim: Claim, found: MeasuredValue) -> MeasuredValue:
     if found.value is None or claim.unit not in ("%", "points") or not is_fraction(claim.metric):
         return found
-    return Measured(100 * found.value, found.reason, found.lower_bound)
+    return MeasuredValue(100 * found.value, found.reason, found.lower_bound)
 
 
-def _published(claim: Claim, facts: Facts) -> Published | None:
+def _published(claim: Claim, facts: KnownValues) -> Published | None:
     """The claim's own published value, else the same metric over the published scores of `conf/expected`."""
-    if claim.published is not None or isinstance(claim.metric, (Arithmetic, ScoredTasks)):
+    if claim.published is not None or isinstance(claim.metric, (ArithmeticMetric, ScoredTasksMetric)):
         return claim.published
     found = _in_unit(claim, claim.metric.resolve(facts.as_published()))
     return None if found.value is None else Published(value=found.value, source="published scores")
 
 
-def _outcome(claim: Claim, found: Measured) -> Outcome:
+def _outcome(claim: Claim, found: MeasuredValue) -> Outcome:
     if claim.claimed is None or not found.defined:
         return "not defined"
     if found.value is None:
@@ -207,16 +207,16 @@ def _claimed_text(claim: Claim) -> str:
     return f"{_number(claimed.low)} to {_text(claimed.high, claim.unit)}"
 
 
-def _measured_text(claim: Claim, found: Measured, outcome: Outcome) -> str:
+def _measured_text(claim: Claim, found: MeasuredValue, outcome: Outcome) -> str:
     if found.value is None or outcome in ("not measured", "not defined"):
         return outcome
     text = _text(found.value, claim.unit)
-    if isinstance(claim.metric, Arithmetic):
+    if isinstance(claim.metric, ArithmeticMetric):
         return f"{text}, recomputed"
     return f"at least {text}" if found.lower_bound else text
 
 
-def _explanation(claim: Claim, found: Measured, outcome: Outcome, agrees: bool | None) -> str:
+def _explanation(claim: Claim, found: MeasuredValue, outcome: Outcome, agrees: bool | None) -> str:
     parts = []
     if outcome in ("not measured", "not defined"):
         parts.append(f"{outcome.capitalize()}: {found.reason}")
@@ -224,7 +224,7 @@ def _explanation(claim: Claim, found: Measured, outcome: Outcome, agrees: bool |
         parts.append(_miss(claim.claimed, found.value, claim.unit))
     if outcome == "not measured" and agrees is not None:
         parts.append(f"The published value {'agrees with' if agrees else 'contradicts'} the claim")
-    if isinstance(claim.metric, Arithmetic):
+    if isinstance(claim.metric, ArithmeticMetric):
         parts.append(f"Recomputed from {claim.metric.source}")
     return " ".join(part.rstrip(".") + "." for part in (*parts, claim.known) if part)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from embrepro.analysis import statistics
 from embrepro.analysis.resampling import StatisticsError
-from embrepro.analysis.summary import Cell, Difference, Interval, MeanDifferences, Means
+from embrepro.analysis.summary import Cell, Interval, MeanDifferences, Means, ScoreDifference
 from embrepro.tasks.samples import Samples
 
 Names = tuple[str, str]
@@ -45,7 +45,7 @@ def differences(
     types: Mapping[str, str],
     names: Names,
     seed: int,
-) -> tuple[dict[str, Difference], MeanDifferences]:
+) -> tuple[dict[str, ScoreDifference], MeanDifferences]:
     """Candidate minus baseline on every task that both have, and of their means.
 
     The p-values of tasks are corrected for the number of tasks (Holm); those of means are not.
@@ -66,9 +66,9 @@ def differences(
 def _by_task(
     candidate: Mapping[str, Scored],
     baseline: Mapping[str, Scored],
-    tested: Mapping[str, statistics.Difference],
+    tested: Mapping[str, statistics.PairedDifference],
     names: Names,
-) -> dict[str, Difference]:
+) -> dict[str, ScoreDifference]:
     adjusted = dict(zip(tested, statistics.holm([found.p_value for found in tested.values()]), strict=True))
     result = {}
     for task in (task for task in candidate if task in baseline):
@@ -79,11 +79,13 @@ def _by_task(
     return result
 
 
-def _of_means(tested: Mapping[str, statistics.Difference], types: Mapping[str, str], names: Names) -> MeanDifferences:
+def _of_means(
+    tested: Mapping[str, statistics.PairedDifference], types: Mapping[str, str], names: Names
+) -> MeanDifferences:
     of_type = {kind: [task for task in types if types[task] == kind] for kind in sorted(set(types.values()))}
     share = {task: 1 / (len(of_type) * len(of_type[kind])) for task, kind in types.items()}
 
-    def mean(title: str, tasks: Sequence[str], weights: Sequence[float] | None = None) -> Difference | None:
+    def mean(title: str, tasks: Sequence[str], weights: Sequence[float] | None = None) -> ScoreDifference | None:
         if not tasks or not set(tasks) <= tested.keys():
             return None
         found = statistics.mean_difference([tested[task] for task in tasks], weights)
@@ -116,7 +118,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return math.fsum(present) / len(present) if present and len(present) == len(values) else None
 
 
-def _paired(candidate: Scored, baseline: Scored, seed: int) -> statistics.Difference | None:
+def _paired(candidate: Scored, baseline: Scored, seed: int) -> statistics.PairedDifference | None:
     ours, theirs = candidate.samples, baseline.samples
     if (
         ours is None
@@ -133,10 +135,10 @@ def _paired(candidate: Scored, baseline: Scored, seed: int) -> statistics.Differ
     return found if math.isfinite(found.p_value) else None
 
 
-def _tested(title: str, found: statistics.Difference, adjusted: float | None, names: Names) -> Difference:
+def _tested(title: str, found: statistics.PairedDifference, adjusted: float | None, names: Names) -> ScoreDifference:
     p, p_is = (found.p_value, "p") if adjusted is None else (adjusted, "adjusted p")
     outcome = statistics.verdict(found, p)
-    return Difference(
+    return ScoreDifference(
         estimate=found.estimate,
         interval=Interval(low=found.low, high=found.high),
         p_value=found.p_value,
@@ -147,9 +149,9 @@ def _tested(title: str, found: statistics.Difference, adjusted: float | None, na
     )
 
 
-def _untested(task: str, estimate: float, names: Names) -> Difference:
+def _untested(task: str, estimate: float, names: Names) -> ScoreDifference:
     sentence = (
         f"{task}: {names[0]} differs from {names[1]} by {estimate:+.4f}; this main score has no per-sample scores to test "
         "the difference with."
     )
-    return Difference(estimate=estimate, outcome="not distinguishable", sentence=sentence)
+    return ScoreDifference(estimate=estimate, outcome="not distinguishable", sentence=sentence)

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from scipy import stats
 
 from embrepro.analysis.metrics import PropertyKey, SpeedKey
-from embrepro.analysis.speed import Measure as Repeated
 from embrepro.analysis.speed import ModelSpeed, SpeedReport
+from embrepro.analysis.speed import RepeatedMeasure as Repeated
 from embrepro.analysis.summary import Interval, ModelCard, TaskRow
 from embrepro.documents import Strict
 
@@ -26,7 +26,7 @@ class _Measure(Strict):
     better: Literal["higher", "lower"] = "higher"
 
 
-class Quality(_Measure):
+class QualityMeasure(_Measure):
     """Mean main score over the run's tasks of the given types or names; over all where none is given."""
 
     kind: Literal["quality"]
@@ -38,21 +38,21 @@ class Quality(_Measure):
         return not (self.types or self.tasks) or row.type in self.types or row.name in self.tasks
 
 
-class Speed(_Measure):
+class SpeedMeasure(_Measure):
     """A speed of the benchmark."""
 
     kind: Literal["speed"]
     key: SpeedKey
 
 
-class Property(_Measure):
+class PropertyMeasure(_Measure):
     """Something a model is, such as its size on disk."""
 
     kind: Literal["property"]
     key: PropertyKey
 
 
-Measure = Annotated[Quality | Speed | Property, Field(discriminator="kind")]
+Measure = Annotated[QualityMeasure | SpeedMeasure | PropertyMeasure, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class QualityComparison:
     """A measure for both models: a difference for qualities, a ratio for all else; or why there is none."""
 
     measure: Measure
@@ -96,20 +96,20 @@ class Evidence(BaseModel):
             raise ValueError("a recommendation needs two models")
         return self
 
-    def compare(self, measure: Measure) -> Comparison:
+    def compare(self, measure: Measure) -> QualityComparison:
         """Both models by one measure."""
-        if isinstance(measure, Quality):
+        if isinstance(measure, QualityMeasure):
             return self._quality(measure)
         found = [self._estimate(measure, key) for key in (self.candidate, self.baseline)]
         if reasons := [part for part in found if isinstance(part, str)]:
-            return Comparison(measure, missing="; ".join(dict.fromkeys(reasons)))
+            return QualityComparison(measure, missing="; ".join(dict.fromkeys(reasons)))
         ours, theirs = (part for part in found if isinstance(part, Estimate))
         change = _ratio(ours, theirs)
         distinct = change is not None and not change.low <= 1 <= change.high
-        return Comparison(measure, ours, theirs, change, distinct=distinct)
+        return QualityComparison(measure, ours, theirs, change, distinct=distinct)
 
-    def _estimate(self, measure: Speed | Property, model: str) -> Estimate | str:
-        if isinstance(measure, Property):
+    def _estimate(self, measure: SpeedMeasure | PropertyMeasure, model: str) -> Estimate | str:
+        if isinstance(measure, PropertyMeasure):
             value = getattr(self.models[model], measure.key) if model in self.models else None
             return f"no {measure.label} of {model}" if value is None else Estimate(value, value, value)
         if self.speed is None:
@@ -118,25 +118,25 @@ class Evidence(BaseModel):
             return f"no {measure.label}: {model} was not benchmarked"
         return speed_estimate(self.speed.models[model], measure.key) or f"no {measure.label} of {model}"
 
-    def _quality(self, measure: Quality) -> Comparison:
+    def _quality(self, measure: QualityMeasure) -> QualityComparison:
         rows = [row for row in self.tasks if measure.concerns(row)]
         if not rows:
             wanted = ", ".join((*measure.tasks, *measure.types)) or "any task"
-            return Comparison(measure, missing=f"no {measure.label}: the run has no task of {wanted}")
+            return QualityComparison(measure, missing=f"no {measure.label}: the run has no task of {wanted}")
         for row in rows:
             for model in (self.candidate, self.baseline):
                 if model not in row.cells or row.cells[model].score is None:
                     status = row.cells[model].status if model in row.cells else "not evaluated"
-                    return Comparison(measure, missing=f"no {measure.label}: {row.name} of {model}: {status}")
+                    return QualityComparison(measure, missing=f"no {measure.label}: {row.name} of {model}: {status}")
             if row.difference is None or row.difference.interval is None:
-                return Comparison(measure, missing=f"no interval for the difference on {row.name}")
+                return QualityComparison(measure, missing=f"no interval for the difference on {row.name}")
         changes = [row.difference for row in rows if row.difference is not None]
         change = _mean([(each.estimate, each.interval) for each in changes])
         distinct = not change.low <= 0 <= change.high
         if len(changes) == 1:
             distinct = changes[0].outcome != "not distinguishable"
         ours, theirs = (self._mean_score(rows, model) for model in (self.candidate, self.baseline))
-        return Comparison(measure, ours, theirs, change, distinct=distinct)
+        return QualityComparison(measure, ours, theirs, change, distinct=distinct)
 
     def _mean_score(self, rows: Sequence[TaskRow], model: str) -> Estimate:
         cells = [row.cells[model] for row in rows]

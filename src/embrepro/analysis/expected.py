@@ -26,7 +26,7 @@ CLOSE = 3.0
 """A score that misses its tolerance by no more than this factor is close."""
 
 
-class Source(Strict):
+class PublicationSource(Strict):
     """Where the numbers are published."""
 
     name: str
@@ -45,7 +45,7 @@ class ExpectedModel(Strict):
     note: str = ""
 
 
-class Tolerances(Strict):
+class ScoreTolerances(Strict):
     """How far a measured score may lie off; that of a task goes before that of a metric."""
 
     default: Tolerance
@@ -75,8 +75,8 @@ class ExpectedFile(Strict):
     """All expected scores of one model from one source."""
 
     model: ExpectedModel
-    source: Source
-    tolerances: Tolerances
+    source: PublicationSource
+    tolerances: ScoreTolerances
     scores: dict[str, ExpectedScore] = Field(min_length=1, description="by task")
 
     @model_validator(mode="after")
@@ -116,7 +116,7 @@ class MeasuredModel(BaseModel):
     tasks: dict[str, MeasuredTask]
 
 
-class Measured(BaseModel):
+class MeasuredRun(BaseModel):
     """The measured side: what `docs/reproduced.json` keeps of the run that the page was made from."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -178,7 +178,7 @@ def published(folder: Path = Path("conf/expected")) -> dict[str, dict[str, float
     }
 
 
-def last_run(layout: Layout) -> Measured:
+def last_run(layout: Layout) -> MeasuredRun:
     """What the last run measured, from `reports/`.
 
     Raises:
@@ -193,24 +193,24 @@ def last_run(layout: Layout) -> Measured:
                 f"{layout.reports}: metrics.json and summary.json disagree on {key}. "
                 "Run `dvc repro` to write both anew."
             )
-    return Measured(
+    return MeasuredRun(
         models=[_measured(summary, key) for key in sorted(summary.models)],
         packages=summary.packages,
         device=str(summary.recipe.get("device", "unknown")),
     )
 
 
-def recorded(path: Path) -> Measured:
+def recorded(path: Path) -> MeasuredRun:
     """What an earlier `verify --write` recorded; raises KitError where it cannot be read."""
     try:
-        return Measured.model_validate(read_json(path))
+        return MeasuredRun.model_validate(read_json(path))
     except ValidationError as error:
         raise KitError(
             f"{path} holds no recorded run ({error.error_count()} problems). Write it with: embrepro verify --write"
         ) from None
 
 
-def judge(files: Iterable[ExpectedFile], measured: Measured) -> list[Judged]:
+def judge(files: Iterable[ExpectedFile], measured: MeasuredRun) -> list[Judged]:
     """A verdict on every expected number, in the order of the files."""
     models = {model.name: model for model in measured.models}
     return [

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from pydantic import BaseModel, ConfigDict, Field
 
 from embrepro.analysis.speed import ModelSpeed, SpeedReport
-from embrepro.analysis.summary import Legacy, ModelCard, TaskRow
+from embrepro.analysis.summary import LegacyScore, ModelCard, TaskRow
 
 SCORED = "scored"
 EMPTY = "empty scores"
 """How the status of a task begins that was evaluated and came out with no score at all."""
 
 
-class Facts(BaseModel):
+class KnownValues(BaseModel):
     """Measured values of a run, and published ones beside them.
 
     Models go by their names in `conf/model`, tasks by mteb's names. Scores are main scores, 0-1.
@@ -36,22 +36,22 @@ class Facts(BaseModel):
     published: dict[str, dict[str, float]] = Field(default_factory=dict, description="model, task")
     benchmarks: dict[str, int] = Field(default_factory=dict, description="mteb's benchmark: number of tasks")
 
-    def as_published(self) -> Facts:
+    def as_published(self) -> KnownValues:
         """The published scores in the place of the measured ones, and nothing else that was measured."""
         status = {model: dict.fromkeys(tasks, SCORED) for model, tasks in self.published.items()}
         scores: dict[str, dict[str, float | None]] = {model: dict(tasks) for model, tasks in self.published.items()}
-        return Facts(scores=scores, status=status)
+        return KnownValues(scores=scores, status=status)
 
 
 def collect(
     tasks: Sequence[TaskRow],
     models: Mapping[str, ModelCard],
     *,
-    legacy: Sequence[Legacy] = (),
+    legacy: Sequence[LegacyScore] = (),
     speed: SpeedReport | None = None,
     published: Mapping[str, Mapping[str, float]] | None = None,
     benchmarks: Mapping[str, int] | None = None,
-) -> Facts:
+) -> KnownValues:
     """Gather the facts of a run from what its stages wrote.
 
     Args:
@@ -69,7 +69,7 @@ def collect(
             if value is not None:
                 parts = by_definition.setdefault(row.model, {}).setdefault(definition, {})
                 parts[row.category.lower().replace(" ", "_")] = value
-    return Facts(
+    return KnownValues(
         scores={key: {row.name: row.cells[key].score for row in tasks if key in row.cells} for key in models},
         status={key: {row.name: row.cells[key].status for row in tasks if key in row.cells} for key in models},
         legacy=by_definition,

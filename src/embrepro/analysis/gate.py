@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from embrepro import documents
 from embrepro.analysis import changes
-from embrepro.analysis.changes import NOT_REQUESTED, Comparison, Row
+from embrepro.analysis.changes import NOT_REQUESTED, RevisionComparison, ScoreChange
 from embrepro.analysis.revisions import Side
 from embrepro.documents import Strict, suggest
 
@@ -46,7 +46,7 @@ Finding = Literal[
 ]
 
 
-class Tolerances(Strict):
+class GateTolerances(Strict):
     """The largest fall that always passes; a task's goes before its metric's, then its type's."""
 
     default: Tolerance
@@ -54,7 +54,7 @@ class Tolerances(Strict):
     metrics: dict[str, Tolerance] = Field(default_factory=dict)
     types: dict[str, Tolerance] = Field(default_factory=dict, description="by mteb's task type, such as Clustering")
 
-    def of(self, row: Row) -> float:
+    def of(self, row: ScoreChange) -> float:
         """The tolerance in force for a score."""
         for known, name in ((self.tasks, row.task), (self.metrics, row.metric), (self.types, row.type)):
             if name in known:
@@ -62,11 +62,11 @@ class Tolerances(Strict):
         return self.default
 
 
-class Rules(Strict):
+class GateRules(Strict):
     """A file of `conf/gate/`."""
 
     alpha: float = Field(default=0.05, gt=0, lt=1, description="one minus the level of the paired intervals")
-    tolerance: Tolerances
+    tolerance: GateTolerances
     noise: Literal["interval", "corrected", "never"] = Field(
         default="interval",
         description="a fall is noise if its interval holds 0, or its corrected p is not below alpha",
@@ -75,7 +75,7 @@ class Rules(Strict):
     changed_pin: Literal["fail", "note"] = Field(default="note", description="a task whose data was pinned anew")
 
     @model_validator(mode="after")
-    def _types_exist(self) -> Rules:
+    def _types_exist(self) -> GateRules:
         for name in self.tolerance.types:
             if name not in TASK_TYPES:
                 raise ValueError(f"tolerance.types: no task type '{name}'{suggest(name, TASK_TYPES)}")
@@ -94,12 +94,12 @@ class Note(BaseModel):
     words: str
 
 
-class Outcome(BaseModel):
+class GateOutcome(BaseModel):
     """The gate's decision and what it rests on."""
 
     model_config = ConfigDict(frozen=True)
 
-    comparison: Comparison
+    comparison: RevisionComparison
     notes: list[Note]
 
     @property
@@ -118,18 +118,18 @@ class Outcome(BaseModel):
         return [note for note in self.notes if not note.fails]
 
 
-def rules(path: Path) -> Rules:
+def rules(path: Path) -> GateRules:
     """Read rules; raises ConfigError naming the key that is wrong and the nearest known ones."""
-    return documents.read(path, Rules, "a gate's rules", "docs/gate.md")
+    return documents.read(path, GateRules, "a gate's rules", "docs/gate.md")
 
 
-def judge(old: Side, new: Side, rules: Rules) -> Outcome:
+def judge(old: Side, new: Side, rules: GateRules) -> GateOutcome:
     """Hold a state of the project against an older one."""
     comparison = changes.compare(old, new, alpha=rules.alpha)
     notes = [*_models(old, new), *_data(old, new, rules)]
     for row in comparison.rows:
         notes += _score(row, rules, pinned_anew=_pinned_anew(old, new, row.task))
-    return Outcome(comparison=comparison, notes=notes)
+    return GateOutcome(comparison=comparison, notes=notes)
 
 
 def _models(old: Side, new: Side) -> Iterator[Note]:
@@ -147,7 +147,7 @@ def _models(old: Side, new: Side) -> Iterator[Note]:
             yield _note("model gone", key, "", "every score of this model is gone", fails=True)
 
 
-def _data(old: Side, new: Side, rules: Rules) -> Iterator[Note]:
+def _data(old: Side, new: Side, rules: GateRules) -> Iterator[Note]:
     for name, before in old.tasks.items():
         after = new.tasks.get(name)
         if after is None or before.data_hash == after.data_hash or None in (before.data_hash, after.data_hash):
@@ -171,7 +171,7 @@ def _pinned_anew(old: Side, new: Side, task: str) -> bool:
     return before is not None and after is not None and before.revision != after.revision
 
 
-def _score(row: Row, rules: Rules, *, pinned_anew: bool) -> Iterator[Note]:
+def _score(row: ScoreChange, rules: GateRules, *, pinned_anew: bool) -> Iterator[Note]:
     if row.old is not None and row.new is None:
         if row.new_status == NOT_REQUESTED:
             yield _of(row, "task gone", f"scored {row.old:.4f} before, not requested now", fails=True)
@@ -188,7 +188,7 @@ def _score(row: Row, rules: Rules, *, pinned_anew: bool) -> Iterator[Note]:
         yield from _difference(row, rules, rules.tolerance.of(row))
 
 
-def _difference(row: Row, rules: Rules, tolerance: float) -> Iterator[Note]:
+def _difference(row: ScoreChange, rules: GateRules, tolerance: float) -> Iterator[Note]:
     assert row.difference is not None
     # The last bits of binary fractions do not decide.
     if abs(row.difference) <= tolerance + 1e-12:
@@ -210,18 +210,18 @@ def _difference(row: Row, rules: Rules, tolerance: float) -> Iterator[Note]:
         yield _of(row, "improvement", change)
 
 
-def _is_noise(row: Row, rules: Rules) -> bool:
+def _is_noise(row: ScoreChange, rules: GateRules) -> bool:
     assert row.interval is not None and row.p_adjusted is not None
     if rules.noise == "corrected":
         return row.p_adjusted >= rules.alpha
     return rules.noise == "interval" and row.interval.low <= 0 <= row.interval.high
 
 
-def _interval(row: Row) -> str:
+def _interval(row: ScoreChange) -> str:
     return f" [{row.interval.low:+.4f}, {row.interval.high:+.4f}]" if row.interval else ""
 
 
-def _of(row: Row, finding: Finding, words: str, *, fails: bool = False) -> Note:
+def _of(row: ScoreChange, finding: Finding, words: str, *, fails: bool = False) -> Note:
     return _note(finding, row.model, row.task, words, fails=fails)
 
 

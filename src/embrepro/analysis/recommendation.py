@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from embrepro import documents
-from embrepro.analysis.evidence import Comparison, Estimate, Evidence, Measure, Quality
+from embrepro.analysis.evidence import Estimate, Evidence, Measure, QualityComparison, QualityMeasure
 from embrepro.analysis.summary import Recommendation
 from embrepro.documents import Strict
 
@@ -51,14 +51,14 @@ class UseCase(Strict):
     claimed: str | None = Field(default=None, description="who wins by the analysis, as it says so")
 
 
-class Rules(Strict):
+class RecommendationRules(Strict):
     """Measures, and the use cases that are decided by them."""
 
     measures: dict[str, Measure]
     use_cases: list[UseCase]
 
     @model_validator(mode="after")
-    def _measures_exist(self) -> Rules:
+    def _measures_exist(self) -> RecommendationRules:
         for case in self.use_cases:
             named = {*_measures_of(case), *case.mention}
             if unknown := sorted(named - self.measures.keys()):
@@ -66,16 +66,16 @@ class Rules(Strict):
         return self
 
 
-def load_rules(path: Path) -> Rules:
+def load_rules(path: Path) -> RecommendationRules:
     """Read the rules of a recommendation.
 
     Raises:
         ConfigError: no such file, not YAML, or not rules.
     """
-    return documents.read(path, Rules, "recommendation rules", "docs/recommendation.md")
+    return documents.read(path, RecommendationRules, "recommendation rules", "docs/recommendation.md")
 
 
-def recommend(rules: Rules, evidence: Evidence) -> list[Recommendation]:
+def recommend(rules: RecommendationRules, evidence: Evidence) -> list[Recommendation]:
     """Decide every use case, in the order of the rules.
 
     The outcome is "candidate", "baseline", "tie" (nothing tells two fitting models apart), "neither" (no
@@ -86,7 +86,7 @@ def recommend(rules: Rules, evidence: Evidence) -> list[Recommendation]:
     return [_decide(case, found, evidence) for case in rules.use_cases]
 
 
-def _decide(case: UseCase, found: dict[str, Comparison], evidence: Evidence) -> Recommendation:
+def _decide(case: UseCase, found: dict[str, QualityComparison], evidence: Evidence) -> Recommendation:
     needed = [found[name] for name in _measures_of(case)]
     if missing := list(dict.fromkeys(part.missing for part in needed if part.missing)):
         return _recommendation(case, evidence, "not measured", missing)
@@ -117,13 +117,13 @@ def _recommendation(case: UseCase, evidence: Evidence, outcome: str, reasons: Se
     return Recommendation(use_case=case.title, winner=winner, outcome=outcome, reason=reason, claimed=case.claimed)
 
 
-def _of(comparison: Comparison, side: Side) -> Estimate:
+def _of(comparison: QualityComparison, side: Side) -> Estimate:
     estimate = comparison.candidate if side == "candidate" else comparison.baseline
     assert estimate is not None  # comparisons with a missing side never get here
     return estimate
 
 
-def _limit(need: Requirement, comparison: Comparison) -> tuple[float | None, float | None]:
+def _limit(need: Requirement, comparison: QualityComparison) -> tuple[float | None, float | None]:
     """Least and greatest value that meet a requirement."""
     if need.share_of_best is None:
         return need.at_least, need.at_most
@@ -133,7 +133,7 @@ def _limit(need: Requirement, comparison: Comparison) -> tuple[float | None, flo
     return None, min(values) / need.share_of_best
 
 
-def _meets(need: Requirement, comparison: Comparison, side: Side) -> bool:
+def _meets(need: Requirement, comparison: QualityComparison, side: Side) -> bool:
     least, greatest = _limit(need, comparison)
     estimate = _of(comparison, side)
     if need.share_of_best is not None:
@@ -142,7 +142,7 @@ def _meets(need: Requirement, comparison: Comparison, side: Side) -> bool:
     return _within(estimate.low, least, None) and _within(estimate.high, None, greatest)
 
 
-def _preferred(preferences: Sequence[Preference], found: dict[str, Comparison]) -> tuple[Side | None, list[str]]:
+def _preferred(preferences: Sequence[Preference], found: dict[str, QualityComparison]) -> tuple[Side | None, list[str]]:
     """The side that the first decisive preference favours, and the measures that had to be looked at."""
     looked_at = []
     for preference in preferences:
@@ -152,11 +152,11 @@ def _preferred(preferences: Sequence[Preference], found: dict[str, Comparison]) 
     return None, looked_at
 
 
-def _better(preference: Preference, comparison: Comparison) -> Side | None:
+def _better(preference: Preference, comparison: QualityComparison) -> Side | None:
     change = comparison.change
     if change is None:
         return None
-    if isinstance(comparison.measure, Quality):
+    if isinstance(comparison.measure, QualityMeasure):
         neutral, matters = 0.0, abs(change.value) >= preference.minimum
     else:
         ratio = max(change.value, 1 / change.value) if change.value > 0 else float("inf")
@@ -166,7 +166,7 @@ def _better(preference: Preference, comparison: Comparison) -> Side | None:
     return "candidate" if (change.value > neutral) == (comparison.measure.better == "higher") else "baseline"
 
 
-def _requirement_text(need: Requirement, comparison: Comparison, evidence: Evidence) -> str:
+def _requirement_text(need: Requirement, comparison: QualityComparison, evidence: Evidence) -> str:
     least, greatest = _limit(need, comparison)
     limit, signs = (greatest, ("<=", ">")) if least is None else (least, (">=", "<"))
     measure = comparison.measure
@@ -187,12 +187,12 @@ def _within(value: float, least: float | None, greatest: float | None) -> bool:
     return (least is None or value >= least) and (greatest is None or value <= greatest)
 
 
-def _change_text(comparison: Comparison, side: Side) -> str:
+def _change_text(comparison: QualityComparison, side: Side) -> str:
     """The change seen from one side: a difference of qualities, a ratio of everything else."""
     measure, change = comparison.measure, comparison.change
     if change is None:
         return comparison.missing
-    if isinstance(measure, Quality):
+    if isinstance(measure, QualityMeasure):
         seen = change if side == "candidate" else Estimate(-change.value, -change.high, -change.low)
         return f"{measure.label} {_difference_text(seen, comparison.distinct)}"
     ours, theirs = _of(comparison, side), _of(comparison, _SIDES[1 - _SIDES.index(side)])

@@ -38,14 +38,14 @@ class _Lenient(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class Score(_Lenient):
+class RecordedScore(_Lenient):
     """One model on one task."""
 
     status: str
     score: float | None = None
 
 
-class Task(_Lenient):
+class RecordedTask(_Lenient):
     """One requested task."""
 
     name: str
@@ -55,10 +55,10 @@ class Task(_Lenient):
     subsets: list[str] = []
     revision: str | None = None
     data_hash: str | None = None
-    cells: dict[str, Score] = {}
+    cells: dict[str, RecordedScore] = {}
 
 
-class Model(_Lenient):
+class RecordedModel(_Lenient):
     """What a model was."""
 
     name: str
@@ -69,13 +69,13 @@ class Model(_Lenient):
     recipe: dict[str, str | int | float | bool | None] = {}
 
 
-class Run(_Lenient):
+class RecordedRun(_Lenient):
     """The part of `reports/summary.json` that a comparison needs."""
 
     baseline: str
     candidate: str
-    models: dict[str, Model]
-    tasks: list[Task]
+    models: dict[str, RecordedModel]
+    tasks: list[RecordedTask]
     suite: dict[str, Any] | None = None
     packages: dict[str, str] = {}
     recipe: dict[str, str | int | None] = {}
@@ -102,12 +102,12 @@ class Side:
 
     root: Path
     revision: Revision
-    run: Run
+    run: RecordedRun
     params: dict[str, Any] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
 
     @cached_property
-    def tasks(self) -> dict[str, Task]:
+    def tasks(self) -> dict[str, RecordedTask]:
         """Requested tasks by name."""
         return {task.name: task for task in self.run.tasks}
 
@@ -205,7 +205,7 @@ def git(root: Path, *arguments: str) -> str | None:
     return done.stdout.decode("utf-8", errors="replace") if done.returncode == 0 else None
 
 
-def _run(root: Path, revision: Revision) -> Run:
+def _run(root: Path, revision: Revision) -> RecordedRun:
     path = (Layout().reports / "summary.json").as_posix()
     text = read_text(root, revision, path)
     if text is None:
@@ -214,7 +214,7 @@ def _run(root: Path, revision: Revision) -> Run:
         )
         raise RevisionError(f"{revision.label} holds no {path}; {how}.")
     try:
-        return Run.model_validate_json(text)
+        return RecordedRun.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"

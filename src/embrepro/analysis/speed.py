@@ -9,7 +9,7 @@ class _Document(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Measure(_Document):
+class RepeatedMeasure(_Document):
     """A repeated measurement: its median and a 95 % interval of the median."""
 
     median: float
@@ -24,8 +24,8 @@ class Throughput(_Document):
     length: str = Field(description="short, medium or long")
     tokens_per_text: float
     batch_size: int
-    texts_per_second: Measure
-    tokens_per_second: Measure
+    texts_per_second: RepeatedMeasure
+    tokens_per_second: RepeatedMeasure
 
 
 class Latency(_Document):
@@ -41,7 +41,7 @@ class ModelSpeed(_Document):
     """One model, measured in turn with the baseline in the same process."""
 
     model: str
-    load_seconds: Measure
+    load_seconds: RepeatedMeasure
     peak_memory_mb: float = Field(description="resident set at its peak, 1 MB = 10^6 bytes")
     throughput: list[Throughput]
     latency: Latency
@@ -69,7 +69,9 @@ class SpeedReport(_Document):
     baseline: str
     machine: Machine
     models: dict[str, ModelSpeed]
-    throughput_ratio: dict[str, Measure] = Field(
+    throughput_ratio: dict[str, RepeatedMeasure] = Field(
         description="texts per second, model over baseline, over the settings both have"
     )
-    latency_ratio: dict[str, Measure] = Field(description="baseline p50 over model p50: above 1 the model is faster")
+    latency_ratio: dict[str, RepeatedMeasure] = Field(
+        description="baseline p50 over model p50: above 1 the model is faster"
+    )

@@ -47,7 +47,7 @@ _EXACT_UP_TO = 13
 
 
 @dataclass(frozen=True)
-class Interval:
+class ConfidenceInterval:
     """A confidence interval of a score, on the score's own scale."""
 
     low: float
@@ -55,7 +55,7 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Difference:
+class PairedDifference:
     """Candidate minus baseline on one task.
 
     `effect_size` is of the kind named by `effect`: d_z, the mean paired difference in its standard
@@ -94,7 +94,7 @@ def point(samples: pl.DataFrame, statistic: str) -> float:
 
 def interval(
     samples: pl.DataFrame, statistic: str, *, seed: int, resamples: int = 2000, level: float = 0.95
-) -> Interval:
+) -> ConfidenceInterval:
     """Bootstrap interval of a task's main score.
 
     Bias-corrected and accelerated percentiles (Efron & Tibshirani 1993, ch. 14), the acceleration from a
@@ -122,9 +122,9 @@ def interval(
     if statistic == "v_measure":
         error, freedom = _jackknife(influences)
         reach = float(stdtrit(freedom, (1 + level) / 2)) * error
-        return Interval(max(0.0, estimate - reach), min(1.0, estimate + reach))
+        return ConfidenceInterval(max(0.0, estimate - reach), min(1.0, estimate + reach))
     draws = _draw(parts, of, seed, resamples)
-    return Interval(*_bca_bounds(estimate, draws, level, _units(parts), lambda: _acceleration(influences)))
+    return ConfidenceInterval(*_bca_bounds(estimate, draws, level, _units(parts), lambda: _acceleration(influences)))
 
 
 def paired_difference(
@@ -135,7 +135,7 @@ def paired_difference(
     seed: int,
     resamples: int = 2000,
     level: float = 0.95,
-) -> Difference:
+) -> PairedDifference:
     """Candidate minus baseline on the same samples: interval, p-value and effect size.
 
     The interval is a paired bootstrap: every resample is scored for both models (Koehn 2004), with
@@ -175,16 +175,16 @@ def paired_difference(
     if statistic not in LINEAR:
         size, effect = _scale_effect(*scores, statistic)
         test: Test = "jackknife" if statistic == "v_measure" else "paired bootstrap"
-        return Difference(estimate, low, high, p_value, size, effect, error, _units(ours), test)
+        return PairedDifference(estimate, low, high, p_value, size, effect, error, _units(ours), test)
     differences = [unit_values(a, statistic) - unit_values(b, statistic) for a, b in zip(ours, theirs, strict=True)]
     size, effect = _spread_effect(estimate, differences)
     p_value = _sign_flip_p(differences, seed)
-    return Difference(estimate, low, high, p_value, size, effect, error, _units(ours), "sign flips")
+    return PairedDifference(estimate, low, high, p_value, size, effect, error, _units(ours), "sign flips")
 
 
 def mean_difference(
-    differences: Sequence[Difference], weights: Sequence[float] | None = None, *, level: float = 0.95
-) -> Difference:
+    differences: Sequence[PairedDifference], weights: Sequence[float] | None = None, *, level: float = 0.95
+) -> PairedDifference:
     """Mean of differences over tasks that share no samples, with a normal interval and p-value.
 
     The tasks are taken as they are, not as a draw from all tasks: the interval holds the uncertainty of the
@@ -207,7 +207,7 @@ def mean_difference(
     reach = float(ndtri((1 + level) / 2)) * error
     p_value = float(2 * ndtr(-abs(estimate) / error)) if error > 0 else float(estimate == 0)
     samples = sum(d.samples for d in differences)
-    return Difference(estimate, estimate - reach, estimate + reach, p_value, None, None, error, samples, "normal")
+    return PairedDifference(estimate, estimate - reach, estimate + reach, p_value, None, None, error, samples, "normal")
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -227,7 +227,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def verdict(difference: Difference, p_adjusted: float, *, minimum: float = 0.0, alpha: float = 0.05) -> Outcome:
+def verdict(difference: PairedDifference, p_adjusted: float, *, minimum: float = 0.0, alpha: float = 0.05) -> Outcome:
     """Say whether the candidate differs: test, interval and the least difference that matters must agree.
 
     Args:
@@ -246,7 +246,7 @@ def sentence(
     task: str,
     candidate: str,
     baseline: str,
-    difference: Difference,
+    difference: PairedDifference,
     p: float,
     outcome: Outcome,
     p_is: str = "adjusted p",

@@ -37,7 +37,7 @@ class Cell(_Document):
     first_stage: FirstStage | None = Field(default=None, description="what a cross-encoder's documents were ranked by")
 
 
-class Difference(_Document):
+class ScoreDifference(_Document):
     """Candidate minus baseline on one task, paired by sample, or of a mean over tasks."""
 
     estimate: float
@@ -65,7 +65,7 @@ class TaskRow(_Document):
     licence: str | None = None
     data_hash: str | None = None
     cells: dict[str, Cell] = Field(description="by model key")
-    difference: Difference | None = None
+    difference: ScoreDifference | None = None
 
 
 class Means(_Document):
@@ -82,9 +82,9 @@ class MeanDifferences(_Document):
     Null where a task is missing or its score has no per-sample scores to test with.
     """
 
-    mean_task: Difference | None = None
-    mean_type: Difference | None = None
-    by_type: dict[str, Difference] = Field(default_factory=dict)
+    mean_task: ScoreDifference | None = None
+    mean_type: ScoreDifference | None = None
+    by_type: dict[str, ScoreDifference] = Field(default_factory=dict)
 
 
 class ModelCard(_Document):
@@ -122,7 +122,7 @@ class Histogram(_Document):
     negatives: list[int] = Field(description="n counts")
 
 
-class Legacy(_Document):
+class LegacyScore(_Document):
     """The custom suite scored by the analysis's two definitions, beside the score that deserves trust."""
 
     model: str
@@ -133,7 +133,7 @@ class Legacy(_Document):
     second: float | None
 
 
-class Claim(_Document):
+class ClaimRow(_Document):
     """A claim and its verdict; `verdict` is reproduced, refuted, not measured or not defined."""
 
     id: str
@@ -172,8 +172,8 @@ class Summary(_Document):
     means: dict[str, Means]
     mean_differences: MeanDifferences = MeanDifferences()
     histograms: list[Histogram] = Field(default_factory=list)
-    legacy: list[Legacy] = Field(default_factory=list)
-    claims: list[Claim] = Field(default_factory=list)
+    legacy: list[LegacyScore] = Field(default_factory=list)
+    claims: list[ClaimRow] = Field(default_factory=list)
     recommendations: list[Recommendation] = Field(default_factory=list)
     suite: Suite | None = None
     packages: dict[str, str] = Field(default_factory=dict, description="versions of the packages a score depends on")

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embrepro.config import Device, Model
+from embrepro.config import Device, ModelConfig
 from embrepro.errors import ConfigError, SourceError
 from embrepro.models import cross_encoder, dense, sparse, static
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Loaded = SentenceTransformer | SparseEncoder | CrossEncoder
     Encoder = SentenceTransformerEncoderWrapper | SparseEncoderWrapper
 
-LOADERS: dict[str, Callable[[Path, Model, str], Loaded]] = {
+LOADERS: dict[str, Callable[[Path, ModelConfig, str], Loaded]] = {
     "cross-encoder": cross_encoder.load,
     "dense": dense.load,
     "sparse": sparse.load,
@@ -35,7 +35,7 @@ LOADERS: dict[str, Callable[[Path, Model, str], Loaded]] = {
 
 
 @dataclass(frozen=True)
-class Facts:
+class ModelProperties:
     """What a loaded model is; a cross-encoder has neither dimensions nor a similarity."""
 
     dimensions: int | None
@@ -50,7 +50,7 @@ class Facts:
         return asdict(self)
 
 
-def load(folder: Path, model: Model, device: Device) -> Loaded:
+def load(folder: Path, model: ModelConfig, device: Device) -> Loaded:
     """Load a model from its snapshot folder, never by name.
 
     Raises:
@@ -86,12 +86,12 @@ def expect_device(device: Device) -> None:
         )
 
 
-def facts(loaded: Loaded) -> Facts:
+def facts(loaded: Loaded) -> ModelProperties:
     """Dimensions, size, limits and similarity of a loaded model."""
     from sentence_transformers.sentence_transformer.modules import Normalize
 
     limit = loaded.max_seq_length
-    return Facts(
+    return ModelProperties(
         dimensions=_dimensions(loaded),
         parameters=sum(parameter.numel() for parameter in loaded.parameters()),
         max_seq_length=int(limit) if limit is not None and limit < 10**9 else None,
@@ -111,7 +111,7 @@ def _dimensions(loaded: Loaded) -> int | None:
     return int(loaded.get_embedding_dimension() or 0)
 
 
-def wrap(loaded: Loaded, model: Model, revision: str, known: Facts) -> Encoder | CrossEncoderWrapper:
+def wrap(loaded: Loaded, model: ModelConfig, revision: str, known: ModelProperties) -> Encoder | CrossEncoderWrapper:
     """Mteb's own wrapper around a loaded model, named as its results will be; what `mteb.evaluate` gets."""
     from mteb.models import sentence_transformer_wrapper as wrappers
 
@@ -134,7 +134,7 @@ def is_sparse(encoder: Encoder) -> bool:
     return isinstance(encoder, SparseEncoderWrapper)
 
 
-def work_off(loaded: Loaded, texts: list[str], batch_size: int) -> None:
+def process_texts(loaded: Loaded, texts: list[str], batch_size: int) -> None:
     """Do what a model does with texts, for the clock: embed each; or, of a cross-encoder, score each beside itself."""
     from sentence_transformers import CrossEncoder
 
@@ -145,7 +145,7 @@ def work_off(loaded: Loaded, texts: list[str], batch_size: int) -> None:
 
 
 def count_tokens(loaded: Loaded, texts: list[str]) -> int:
-    """Tokens that `work_off` makes a model read: after cutting, special tokens included, padding not."""
+    """Tokens that `process_texts` makes a model read: after cutting, special tokens included, padding not."""
     from sentence_transformers import CrossEncoder
 
     features = loaded.preprocess(_beside_itself(texts) if isinstance(loaded, CrossEncoder) else texts)
@@ -157,7 +157,7 @@ def _beside_itself(texts: list[str]) -> list[tuple[str, str]]:
     return [(text, text) for text in texts]
 
 
-def meta(model: Model, revision: str, known: Facts) -> ModelMeta:
+def meta(model: ModelConfig, revision: str, known: ModelProperties) -> ModelMeta:
     """The model as mteb's results name it."""
     from mteb.models.model_meta import ModelMeta, ScoringFunction
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embrepro.config import Model
+from embrepro.config import ModelConfig
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
 
 
-def load(folder: Path, model: Model, device: str) -> CrossEncoder:
+def load(folder: Path, model: ModelConfig, device: str) -> CrossEncoder:
     """Load a cross-encoder from a folder in sentence-transformers' layout."""
     from sentence_transformers import CrossEncoder
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embrepro.config import Model
+from embrepro.config import ModelConfig
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 
-def load(folder: Path, model: Model, device: str) -> SentenceTransformer:
+def load(folder: Path, model: ModelConfig, device: str) -> SentenceTransformer:
     """Load a dense model from a folder."""
     from sentence_transformers import SentenceTransformer
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embrepro.config import Model
+from embrepro.config import ModelConfig
 
 if TYPE_CHECKING:
     from sentence_transformers import SparseEncoder
 
 
-def load(folder: Path, model: Model, device: str) -> SparseEncoder:
+def load(folder: Path, model: ModelConfig, device: str) -> SparseEncoder:
     """Load a sparse model from a folder in sentence-transformers' layout."""
     from sentence_transformers import SparseEncoder
 

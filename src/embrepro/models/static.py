@@ -10,13 +10,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embrepro.config import Distillation, Model
+from embrepro.config import Distillation, ModelConfig
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 
-def load(folder: Path, model: Model, device: str) -> SentenceTransformer:
+def load(folder: Path, model: ModelConfig, device: str) -> SentenceTransformer:
     """Load a static model from a folder in Model2Vec's layout or sentence-transformers'."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Normalize, StaticEmbedding
@@ -30,7 +30,7 @@ def load(folder: Path, model: Model, device: str) -> SentenceTransformer:
     return SentenceTransformer(modules=modules, device=device)
 
 
-def distil(teacher: Path, recipe: Distillation, folder: Path) -> None:
+def distill(teacher: Path, recipe: Distillation, folder: Path) -> None:
     """Distil a teacher's snapshot into a Model2Vec model in `folder`; the same teacher and recipe give the same bytes."""
     import torch
     from model2vec.distill import distill

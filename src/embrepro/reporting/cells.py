@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from embrepro.analysis.speed import Measure
+from embrepro.analysis.speed import RepeatedMeasure
 from embrepro.analysis.summary import Interval, Summary
 
 Tone = Literal["", "good", "bad", "even", "missing"]
@@ -95,7 +95,7 @@ def quantity(value: float) -> str:
     return f"{value:#.3g}" if abs(value) >= 0.001 else f"{value:.1e}"
 
 
-def measure(value: Measure, unit: str = "") -> Value:
+def measure(value: RepeatedMeasure, unit: str = "") -> Value:
     """A median with the interval of the median."""
     return Value(
         f"{quantity(value.median)}{unit}",

@@ -22,7 +22,7 @@ _SAFE = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True
 
 
 @dataclass(frozen=True)
-class Row:
+class GridRow:
     """Cells of a row; `tone` (good, bad, even, warn or nothing) colours the cell under `Grid.marked`."""
 
     cells: Sequence[str]
@@ -35,7 +35,7 @@ class Grid:
 
     caption: str
     heads: Sequence[str]
-    rows: Sequence[Row]
+    rows: Sequence[GridRow]
     numeric: frozenset[str] = frozenset()
     marked: str = ""
     folded: bool = False

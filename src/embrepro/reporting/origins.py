@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from embrepro.analysis.speed import SpeedReport
-from embrepro.analysis.summary import Difference, Legacy, ModelCard, Summary, TaskRow
+from embrepro.analysis.summary import LegacyScore, ModelCard, ScoreDifference, Summary, TaskRow
 from embrepro.reporting.cells import DASH, names, score, signed
 from embrepro.reporting.provenance import Provenance
 
@@ -69,7 +69,7 @@ class Origins:
         ]
         return self._add((kind, model), f"{_MEANS[kind]}, {model}", number, facts)
 
-    def of_mean_difference(self, kind: str, difference: Difference) -> str:
+    def of_mean_difference(self, kind: str, difference: ScoreDifference) -> str:
         """The origin of the difference of the two models' means, over tasks, over types, or over those of one type."""
         before, after = self._summary.baseline, self._summary.candidate
         tasks = [task for task in self._summary.tasks if kind in (*_MEANS, task.type)]
@@ -102,7 +102,7 @@ class Origins:
         ]
         return self._add(("type", name, model), f"Mean over {name}, {model}", f"mean = {value!r}", facts)
 
-    def of_difference(self, task: TaskRow, difference: Difference) -> str:
+    def of_difference(self, task: TaskRow, difference: ScoreDifference) -> str:
         """The origin of the difference of the two models on `task`."""
         before, after = self._summary.baseline, self._summary.candidate
         scores = {key: task.cells[key].score for key in (before, after)}
@@ -139,7 +139,7 @@ class Origins:
             ("speed", model), f"Speed, {model}", "measured in turn with the other models, in one run", facts
         )
 
-    def of_legacy(self, line: Legacy, definition: str, value: float) -> str:
+    def of_legacy(self, line: LegacyScore, definition: str, value: float) -> str:
         """The origin of a category's score by one definition; `definition` is trusted, first or second."""
         task = next((task for task in self._summary.tasks if task.name == line.task), None)
         card = self._summary.models.get(line.model)

@@ -8,13 +8,13 @@ from typing import Any
 
 import altair as alt
 
-from embrepro.analysis.changes import Comparison, Row
-from embrepro.analysis.expected import CLOSE, ExpectedFile, Judged, Measured
-from embrepro.analysis.gate import Outcome
+from embrepro.analysis.changes import RevisionComparison, ScoreChange
+from embrepro.analysis.expected import CLOSE, ExpectedFile, Judged, MeasuredRun
+from embrepro.analysis.gate import GateOutcome
 from embrepro.analysis.history import Point, series
 from embrepro.reporting.drawing import svg_of
 from embrepro.reporting.grids import Drawing, Grid, Page
-from embrepro.reporting.grids import Row as GridRow
+from embrepro.reporting.grids import GridRow as GridRow
 from embrepro.reporting.palette import LIGHT
 
 DASH = "\u2013"
@@ -27,7 +27,7 @@ _NUMBERS = frozenset({"published", "measured", "difference", "tolerance", "old",
 def verified(
     files: Sequence[ExpectedFile],
     judged: Sequence[Judged],
-    measured: Measured,
+    measured: MeasuredRun,
     *,
     every: bool = False,
     named: int = 4,
@@ -55,7 +55,7 @@ def verified(
     return Page("Reproduced scores", lead, [grid, not_run], notes=_beyond(files, measured), tone=tone)
 
 
-def reproduced(files: Sequence[ExpectedFile], judged: Sequence[Judged], measured: Measured) -> Page:
+def reproduced(files: Sequence[ExpectedFile], judged: Sequence[Judged], measured: MeasuredRun) -> Page:
     """The page `docs/reproduced.md`."""
     page = verified(files, judged, measured, named=len(judged))
     packages = ", ".join(f"{name} {version}" for name, version in sorted(measured.packages.items()))
@@ -68,7 +68,7 @@ def reproduced(files: Sequence[ExpectedFile], judged: Sequence[Judged], measured
     return Page(page.title, [made, *page.lead, *about], page.grids, [*_sources(files), *page.notes])
 
 
-def compared(comparison: Comparison) -> Page:
+def compared(comparison: RevisionComparison) -> Page:
     """Every score before and after, and what else is different."""
     rows = [_compared(row) for row in comparison.rows]
     level = f"{100 * comparison.level:g} %"
@@ -82,7 +82,7 @@ def compared(comparison: Comparison) -> Page:
     return Page(f"{comparison.old} against {comparison.new}", lead, grids, comparison.notes)
 
 
-def gated(outcome: Outcome) -> Page:
+def gated(outcome: GateOutcome) -> Page:
     """The gate's decision with its reasons, every score, and what else is different."""
     page = compared(outcome.comparison)
     failures = len(outcome.failures)
@@ -168,7 +168,7 @@ def _sources(files: Sequence[ExpectedFile]) -> list[str]:
     return lines
 
 
-def _beyond(files: Sequence[ExpectedFile], measured: Measured) -> list[str]:
+def _beyond(files: Sequence[ExpectedFile], measured: MeasuredRun) -> list[str]:
     """Scores of the run that no file says anything about."""
     expected = {file.model.name: file.scores for file in files}
     lines = []
@@ -186,7 +186,7 @@ def _beyond(files: Sequence[ExpectedFile], measured: Measured) -> list[str]:
     return lines
 
 
-def _compared(row: Row) -> GridRow:
+def _compared(row: ScoreChange) -> GridRow:
     interval = f"[{_signed(row.interval.low)}, {_signed(row.interval.high)}]" if row.interval else DASH
     notes = [row.incomparable]
     notes += [f"before: {row.old_status}"] if row.old is None else []
@@ -206,7 +206,7 @@ def _compared(row: Row) -> GridRow:
     return GridRow(cells, ("good" if (row.difference or 0) > 0 else "bad") if certain else "even")
 
 
-def _changes(comparison: Comparison) -> Grid:
+def _changes(comparison: RevisionComparison) -> Grid:
     rows = [GridRow((change.kind, change.name, _cut(change.old), _cut(change.new))) for change in comparison.changes]
     return Grid("What else changed", ("what", "name", "before", "after"), rows, folded=len(rows) > 12)
 

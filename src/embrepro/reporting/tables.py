@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from embrepro.analysis.summary import Cell, Difference, Legacy, Means, Summary, TaskRow
+from embrepro.analysis.summary import Cell, LegacyScore, Means, ScoreDifference, Summary, TaskRow
 from embrepro.reporting.cells import (
     DASH,
     OUTCOME_TONES,
@@ -93,7 +93,7 @@ def _difference_cells(task: TaskRow, origins: Origins) -> list[Value]:
     return _tested_cells(task.difference, origins.of_difference(task, task.difference))
 
 
-def _tested_cells(difference: Difference, origin: str) -> list[Value]:
+def _tested_cells(difference: ScoreDifference, origin: str) -> list[Value]:
     tone = OUTCOME_TONES[difference.outcome]
     p = difference.p_adjusted if difference.p_adjusted is not None else difference.p_value
     effect = "" if difference.effect_size is None else f"d = {difference.effect_size:.2f}".replace("-", "\u2212")
@@ -120,7 +120,9 @@ def _mean_row(summary: Summary, kind: str, title: str, origins: Origins) -> list
     return [*row, *_mean_difference_cells(getattr(summary.mean_differences, kind), kind, after - before, origins)]
 
 
-def _mean_difference_cells(tested: Difference | None, kind: str, difference: float, origins: Origins) -> list[Value]:
+def _mean_difference_cells(
+    tested: ScoreDifference | None, kind: str, difference: float, origins: Origins
+) -> list[Value]:
     if tested is None:
         return [Value(signed(difference), sort=difference), Value("not tested", tone="missing")]
     return _tested_cells(tested, origins.of_mean_difference(kind, tested))
@@ -227,13 +229,13 @@ def legacy(summary: Summary, origins: Origins) -> Table:
     )
 
 
-def _trusted(summary: Summary, line: Legacy, origins: Origins) -> Value:
+def _trusted(summary: Summary, line: LegacyScore, origins: Origins) -> Value:
     if line.trusted is None and line.task in missing_tasks(summary, line.model):
         return Value("missing", tone="missing")
     return _legacy_score(line, "trusted", origins)
 
 
-def _legacy_score(line: Legacy, definition: str, origins: Origins) -> Value:
+def _legacy_score(line: LegacyScore, definition: str, origins: Origins) -> Value:
     value: float | None = getattr(line, definition)
     if value is None:
         return Value("not defined")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from embrepro.config import Model, Weights
+from embrepro.config import ModelConfig, Weights
 from embrepro.errors import KitError, SourceError
 from embrepro.files import fingerprint, read_model, replacing_folder, sha256, source_hash, write_json
 from embrepro.sources import snapshots
@@ -31,7 +31,7 @@ class ModelManifest(BaseModel):
     distilled_from: str | None = None
 
 
-def fetch(model: Model, folder: Path, mirror: Path | None) -> tuple[ModelManifest, bool]:
+def fetch(model: ModelConfig, folder: Path, mirror: Path | None) -> tuple[ModelManifest, bool]:
     """Put a model's files under `folder`; returns its manifest and whether it was there already.
 
     Raises:
@@ -76,7 +76,7 @@ def read(folder: Path) -> tuple[ModelManifest, Path]:
     return manifest, folder / SNAPSHOT
 
 
-def _spec_hash(model: Model) -> str:
+def _spec_hash(model: ModelConfig) -> str:
     """What decides a model's files: its source in the configuration and, for a distillation, the code and the packages."""
     spec: list[object] = [model.model_dump(include={"weights", "distill"})]
     if model.folder:
@@ -100,14 +100,14 @@ def _kept(folder: Path, spec_hash: str) -> ModelManifest | None:
     return manifest if manifest.spec_hash == spec_hash else None
 
 
-def _fill(model: Model, target: Path, mirror: Path | None) -> str:
+def _fill(model: ModelConfig, target: Path, mirror: Path | None) -> str:
     if model.distill:
-        from embrepro.models.static import distil
+        from embrepro.models.static import distill
 
         teacher = snapshots.model(model.distill.teacher, mirror)
         with tempfile.TemporaryDirectory(prefix="embrepro-") as scratch:
             _copy(teacher.folder, Path(scratch) / "teacher")
-            distil(Path(scratch) / "teacher", model.distill, target)
+            distill(Path(scratch) / "teacher", model.distill, target)
         return f"distilled; teacher from {teacher.source}"
     if model.folder:
         folder = Path(model.folder).expanduser()

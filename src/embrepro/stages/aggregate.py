@@ -14,11 +14,11 @@ from embrepro.analysis import comparison
 from embrepro.analysis.comparison import Scored
 from embrepro.analysis.summary import (
     Cell,
-    Difference,
     Histogram,
-    Legacy,
+    LegacyScore,
     MeanDifferences,
     ModelCard,
+    ScoreDifference,
     Suite,
     Summary,
     TaskRow,
@@ -30,7 +30,7 @@ from embrepro.sources import models as model_sources
 from embrepro.sources.models import ModelManifest
 from embrepro.stages import benchmark
 from embrepro.stages.evaluate import PACKAGES, SAMPLES_SUFFIX
-from embrepro.stages.records import Outcome, Record
+from embrepro.stages.records import Record, TaskOutcome
 from embrepro.tasks import frozen, registry, samples, suite
 from embrepro.tasks.registry import Request
 
@@ -84,7 +84,7 @@ def _scored(config: Config, layout: Layout, key: str, record: Record, requested:
 
 def _differences(
     config: Config, scored: dict[str, dict[str, Scored]], types: dict[str, str]
-) -> tuple[dict[str, Difference], MeanDifferences]:
+) -> tuple[dict[str, ScoreDifference], MeanDifferences]:
     names = (config.candidate, config.baseline)
     if config.candidate == config.baseline:
         return {}, MeanDifferences()
@@ -105,7 +105,7 @@ def _rows(
     requested: list[Request],
     records: dict[str, Record],
     scored: dict[str, dict[str, Scored]],
-    differences: dict[str, Difference],
+    differences: dict[str, ScoreDifference],
 ) -> list[TaskRow]:
     rows = []
     with console.work(STAGE, "intervals", len(requested), "tasks") as work:
@@ -124,7 +124,7 @@ def _rows(
     return rows
 
 
-def _cell(outcome: Outcome, scored: Scored | None, first_stage: FirstStage | None, seed: int) -> Cell:
+def _cell(outcome: TaskOutcome, scored: Scored | None, first_stage: FirstStage | None, seed: int) -> Cell:
     if scored is None:
         return Cell(status=outcome.status)
     return comparison.cell(scored, seed).model_copy(update={"first_stage": first_stage})
@@ -136,7 +136,7 @@ def _first_stage(request: Request, layout: Layout) -> FirstStage | None:
     return manifest.first_stage if manifest else None
 
 
-def _row(request: Request, layout: Layout, cells: dict[str, Cell], difference: Difference | None) -> TaskRow:
+def _row(request: Request, layout: Layout, cells: dict[str, Cell], difference: ScoreDifference | None) -> TaskRow:
     manifests = [_manifest(layout.tasks / leaf.name) for leaf in request.leaves()]
     whole = [manifest for manifest in manifests if manifest]
     metadata = _metadata(request)
@@ -235,7 +235,7 @@ def _histograms(rows: list[TaskRow], scored: dict[str, dict[str, Scored]]) -> li
     return found
 
 
-def _legacy(rows: list[TaskRow], records: dict[str, Record]) -> list[Legacy]:
+def _legacy(rows: list[TaskRow], records: dict[str, Record]) -> list[LegacyScore]:
     found = []
     by_title = {row.title: row for row in rows if row.title}
     for key, record in records.items():
@@ -245,7 +245,7 @@ def _legacy(rows: list[TaskRow], records: dict[str, Record]) -> list[Legacy]:
         for category in [*dict.fromkeys([*definitions["second"], *definitions["first"]])]:
             row = by_title.get(category.replace("_", " "))
             found.append(
-                Legacy(
+                LegacyScore(
                     model=key,
                     category=category.replace("_", " "),
                     task=row.name if row else "",

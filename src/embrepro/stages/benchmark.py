@@ -20,7 +20,7 @@ import psutil
 
 import embrepro.models
 from embrepro import console, timing
-from embrepro.analysis.speed import Latency, Machine, Measure, ModelSpeed, SpeedReport, Throughput
+from embrepro.analysis.speed import Latency, Machine, ModelSpeed, RepeatedMeasure, SpeedReport, Throughput
 from embrepro.config import Benchmark, Config
 from embrepro.files import read_model, write_json
 from embrepro.layout import Layout
@@ -130,14 +130,16 @@ def queries(count: int) -> list[str]:
     return timing.take(_mixed(item.query for item in _english() if isinstance(item, RetrievalItem)), count)
 
 
-def throughput_ratio(model: Mapping[Setting, Sequence[float]], baseline: Mapping[Setting, Sequence[float]]) -> Measure:
+def throughput_ratio(
+    model: Mapping[Setting, Sequence[float]], baseline: Mapping[Setting, Sequence[float]]
+) -> RepeatedMeasure:
     """Texts per second, model over baseline: each repeat's geometric mean over settings that both have."""
     common = [setting for setting in model if setting in baseline]
     ratios = np.array([np.divide(model[setting], baseline[setting]) for setting in common])
     return timing.measure(np.exp(np.log(ratios).mean(axis=0)).tolist())
 
 
-def latency_ratio(model: Sequence[Sequence[float]], baseline: Sequence[Sequence[float]]) -> Measure:
+def latency_ratio(model: Sequence[Sequence[float]], baseline: Sequence[Sequence[float]]) -> RepeatedMeasure:
     """Median time of the baseline over the model's in each repeat; above 1 the model is faster."""
     return timing.measure([float(np.median(b) / np.median(m)) for m, b in zip(model, baseline, strict=True)])
 
@@ -244,7 +246,7 @@ def _throughput(contender: Contender, setting: Setting, pool: list[str]) -> Thro
         tokens_per_text=tokens_per_text,
         batch_size=setting.batch_size,
         texts_per_second=rate,
-        tokens_per_second=Measure(
+        tokens_per_second=RepeatedMeasure(
             median=rate.median * tokens_per_text,
             low=rate.low * tokens_per_text,
             high=rate.high * tokens_per_text,

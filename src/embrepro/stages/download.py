@@ -14,7 +14,7 @@ from embrepro.files import fingerprint, keep_only, make_folder, read_json, repla
 from embrepro.layout import Layout
 from embrepro.models import expect_device
 from embrepro.sources import models as model_sources
-from embrepro.stages.records import Outcome, Record, reason
+from embrepro.stages.records import Record, TaskOutcome, reason
 from embrepro.tasks import first_stage, frozen, registry, requests
 from embrepro.tasks.registry import Request
 
@@ -60,7 +60,7 @@ def _fetch_models(config: Config, layout: Layout, mirror: Path | None) -> None:
         )
 
 
-def _freeze(request: Request, layout: Layout, mirror: Path | None, rerank: int | None) -> Outcome:
+def _freeze(request: Request, layout: Layout, mirror: Path | None, rerank: int | None) -> TaskOutcome:
     folder = layout.tasks / request.name
     task = registry.create(request)
     key = {"key": _key(request, task), "rerank": rerank if first_stage.is_searched(task) else None}
@@ -78,10 +78,10 @@ def _freeze(request: Request, layout: Layout, mirror: Path | None, rerank: int |
                 write_json(unfinished / "key.json", key)
             took = console.duration(time.monotonic() - started)
     except Exception as error:  # one task's failure must not take the others down; it becomes a row with its reason
-        console.complain(f"task {request.name}: {reason(error)}")
-        return Outcome(status=reason(error), stage=STAGE)
+        console.say_error(f"task {request.name}: {reason(error)}")
+        return TaskOutcome(status=reason(error), stage=STAGE)
     console.say(f"task {request.name}: {sum(manifest.rows.values())} rows from {manifest.source} ({took})")
-    return Outcome(stage=STAGE, key=manifest.data_hash)
+    return TaskOutcome(stage=STAGE, key=manifest.data_hash)
 
 
 def _key_if_whole(folder: Path) -> dict[str, Any]:

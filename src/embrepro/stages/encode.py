@@ -14,13 +14,13 @@ from scipy import sparse
 
 import embrepro.models
 from embrepro import console
-from embrepro.config import Config, Device, Model
+from embrepro.config import Config, Device, ModelConfig
 from embrepro.embeddings import store
 from embrepro.embeddings.store import Rows
 from embrepro.files import fingerprint, keep_only, make_folder, source_hash
 from embrepro.layout import Layout
 from embrepro.sources import models as model_sources
-from embrepro.stages.records import Outcome, Record, reason
+from embrepro.stages.records import Record, TaskOutcome, reason
 from embrepro.tasks import frozen, registry, requests
 from embrepro.tasks.registry import Request
 
@@ -132,7 +132,7 @@ def set_threads(device: Device) -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
 
 
-def batch_size(model: Model, device: Device) -> int:
+def batch_size(model: ModelConfig, device: Device) -> int:
     """Texts encoded at once."""
     return device.batch_size or model.batch_size
 
@@ -145,7 +145,7 @@ def _encode(
     recipe: str,
     pairs: bool,
     size: int,
-) -> Outcome:
+) -> TaskOutcome:
     folder = layout.tasks / leaf.name
     unit = "pairs" if pairs else "texts"
     started = time.monotonic()
@@ -156,7 +156,7 @@ def _encode(
         embedding_key = fingerprint([recipe, leaf.name, requests.identity(manifest, pairs=pairs)])
         if store.is_whole(path, embedding_key, len(listed.texts)):
             console.say(f"encode {key} {leaf.name}: {len(listed.texts)} {unit} (kept)")
-            return Outcome(stage=STAGE, key=embedding_key, details=_active(path, listed.texts))
+            return TaskOutcome(stage=STAGE, key=embedding_key, details=_active(path, listed.texts))
         metadata = registry.create(leaf).metadata
         with console.work(STAGE, f"{key} {leaf.name}", len(listed.texts), unit) as work:
             embed = score_distinct if pairs else encode_distinct
@@ -164,15 +164,15 @@ def _encode(
         store.write(path, embeddings, embedding_key)
         active = _active(path, listed.texts)
     except Exception as error:  # one task's failure must not take the others down; it becomes a row with its reason
-        console.complain(f"encode {key} {leaf.name}: {reason(error)}")
-        return Outcome(status=reason(error), stage=STAGE)
+        console.say_error(f"encode {key} {leaf.name}: {reason(error)}")
+        return TaskOutcome(status=reason(error), stage=STAGE)
     seconds = time.monotonic() - started
     rate = len(listed.texts) / max(seconds, 1e-9)
     asked = f" for {listed.asked} asked" if listed.asked != len(listed.texts) else ""
     console.say(
         f"encode {key} {leaf.name}: {len(listed.texts)} {unit}{asked} in {console.duration(seconds)}, {rate:.0f} {unit}/s"
     )
-    return Outcome(stage=STAGE, key=embedding_key, details=active)
+    return TaskOutcome(stage=STAGE, key=embedding_key, details=active)
 
 
 def _active(path: Path, texts: pl.DataFrame) -> dict[str, dict[str, list[int]]]:
@@ -189,7 +189,7 @@ def _active(path: Path, texts: pl.DataFrame) -> dict[str, dict[str, list[int]]]:
     return {"active": {prompt: [count, total] for prompt, count, total in sorted(found.iter_rows())}}
 
 
-def _recipe(model: Model, device: Device, content_hash: str) -> str:
+def _recipe(model: ModelConfig, device: Device, content_hash: str) -> str:
     """Everything beside the texts that could change an embedding."""
     return fingerprint(
         {

@@ -21,12 +21,12 @@ from scipy.sparse import issparse
 
 import embrepro.models
 from embrepro import console
-from embrepro.config import Config, Model
+from embrepro.config import Config, ModelConfig
 from embrepro.embeddings import store
 from embrepro.errors import TaskError
 from embrepro.files import dump_json, fingerprint, keep_only, make_folder, sha256, source_hash, write_text
 from embrepro.layout import Layout
-from embrepro.stages.records import Outcome, Record, reason
+from embrepro.stages.records import Record, TaskOutcome, reason
 from embrepro.tasks import first_stage, frozen, registry, requests, samples, suite
 from embrepro.tasks.registry import Request
 
@@ -46,9 +46,9 @@ class Job:
     task_folder: Path
     embeddings: Path
     folder: Path
-    model: Model
+    model: ModelConfig
     revision: str
-    facts: embrepro.models.Facts
+    facts: embrepro.models.ModelProperties
     key: str
     threads: int | None
 
@@ -64,7 +64,7 @@ def run(config: Config, layout: Layout, key: str) -> Record:
     downloaded = Record.read(layout.download_record)
     details = dict(encoded.details)
     revision, content_hash = details.pop("revision"), details.pop("content_hash")
-    known = embrepro.models.Facts(**details)
+    known = embrepro.models.ModelProperties(**details)
     folder = layout.results(model) / revision
     make_folder(folder)
     before = Record.read_if_there(layout.evaluate_record(key))
@@ -107,16 +107,16 @@ def _active_dimensions(encoded: Record) -> dict[str, float]:
     return {prompt: active / texts for prompt, (texts, active) in sorted(counts.items())}
 
 
-def _lost_before(name: str, downloaded: Record, encoded: Record) -> Outcome | None:
+def _lost_before(name: str, downloaded: Record, encoded: Record) -> TaskOutcome | None:
     """The outcome of the earlier stage that could not do its work on a task, if any."""
     for stage, record in (("download", downloaded), ("encode", encoded)):
-        outcome = record.tasks.get(name) or Outcome(status=f"the {stage} stage has not seen this task", stage=stage)
+        outcome = record.tasks.get(name) or TaskOutcome(status=f"the {stage} stage has not seen this task", stage=stage)
         if not outcome.done:
             return outcome
     return None
 
 
-def score(job: Job) -> Outcome:
+def score(job: Job) -> TaskOutcome:
     """Score one task by replay and write its result and samples.
 
     Raises:
@@ -136,11 +136,11 @@ def score(job: Job) -> Outcome:
         if job.model.scores_pairs
         else replay.encoder(listed, stored.embeddings, meta, str(job.facts.similarity))
     )
-    task = frozen.thaw(job.request, job.task_folder)
+    task = frozen.load_frozen(job.request, job.task_folder)
     if job.model.scores_pairs:
         first_stage.attach(task, job.task_folder)
-    requests.quicken(task)
-    with samples.tap(task) as collected:
+    requests.speed_up(task)
+    with samples.collect_samples(task) as collected:
         result = mteb.evaluate(encoder, task, cache=None, co2_tracker=False, show_progress_bar=False).task_results[0]
     encoder.expect_finished()
     expect_complete(result, job.request)
@@ -149,7 +149,7 @@ def score(job: Job) -> Outcome:
     samples.write(job.folder / f"{name}{SAMPLES_SUFFIX}", collected)
     files = {file: sha256(job.folder / file) for file in (f"{name}.json", f"{name}{SAMPLES_SUFFIX}")}
     details = {"score": float(result.main_score), "statistic": collected.statistic}
-    return Outcome(stage=STAGE, key=job.key, files=files, details=details)
+    return TaskOutcome(stage=STAGE, key=job.key, files=files, details=details)
 
 
 def expect_complete(result: TaskResult, request: Request) -> None:
@@ -189,7 +189,7 @@ class _Embedded:
         return np.stack([self._vectors[text] for text in texts])
 
 
-def _score(jobs: list[Job], key: str, config: Config) -> Iterator[tuple[str, Outcome]]:
+def _score(jobs: list[Job], key: str, config: Config) -> Iterator[tuple[str, TaskOutcome]]:
     """Outcomes as they come, from as many processes as there are cores; one process that dies takes only its task down."""
     if not jobs:
         return
@@ -201,7 +201,7 @@ def _score(jobs: list[Job], key: str, config: Config) -> Iterator[tuple[str, Out
         while pending:
             answered: set[str] = set()
             with ProcessPoolExecutor(workers, mp_context=context) as pool:
-                running: dict[Future[tuple[Outcome, float]], Job] = {}
+                running: dict[Future[tuple[TaskOutcome, float]], Job] = {}
                 with suppress(BrokenProcessPool):  # a worker may die while the others' jobs are still handed out
                     for job in pending:
                         running[pool.submit(_timed, job)] = job
@@ -218,7 +218,7 @@ def _score(jobs: list[Job], key: str, config: Config) -> Iterator[tuple[str, Out
             suspects = [job for job in pending if job.request.name not in answered]
             if len(suspects) == len(pending) and workers == 1:
                 lost, suspects = suspects[0], suspects[1:]
-                outcome = Outcome(
+                outcome = TaskOutcome(
                     status="its process was killed; most often the machine ran out of memory", stage=STAGE
                 )
                 _report(key, lost, outcome, 0.0)
@@ -226,8 +226,8 @@ def _score(jobs: list[Job], key: str, config: Config) -> Iterator[tuple[str, Out
             pending, workers = suspects, 1
 
 
-def _timed(job: Job) -> tuple[Outcome, float]:
-    console.quieten()
+def _timed(job: Job) -> tuple[TaskOutcome, float]:
+    console.silence_libraries()
     if job.threads:
         import torch
 
@@ -236,20 +236,20 @@ def _timed(job: Job) -> tuple[Outcome, float]:
     try:
         outcome = score(job)
     except Exception as error:  # one task's failure must not take the others down; it becomes a row with its reason
-        outcome = Outcome(status=reason(error), stage=STAGE)
+        outcome = TaskOutcome(status=reason(error), stage=STAGE)
     return outcome, time.monotonic() - started
 
 
-def _report(key: str, job: Job, outcome: Outcome, seconds: float) -> None:
+def _report(key: str, job: Job, outcome: TaskOutcome, seconds: float) -> None:
     line = f"evaluate {key} {job.request.name}: {_shown(outcome)}"
-    console.say(f"{line} in {console.duration(seconds)}") if outcome.done else console.complain(line)
+    console.say(f"{line} in {console.duration(seconds)}") if outcome.done else console.say_error(line)
 
 
-def _shown(outcome: Outcome) -> str:
+def _shown(outcome: TaskOutcome) -> str:
     return f"{outcome.details['score']:.4f}" if outcome.done else outcome.status
 
 
-def _combine_aggregates(requested: list[Request], record: Record, folder: Path, model: Model, key: str) -> None:
+def _combine_aggregates(requested: list[Request], record: Record, folder: Path, model: ModelConfig, key: str) -> None:
     """An aggregate's score is mteb's combination of its parts; with a part missing it is a row that names the part."""
     from mteb.results import TaskResult
 
@@ -258,7 +258,7 @@ def _combine_aggregates(requested: list[Request], record: Record, folder: Path, 
             continue
         missing = [part.name for part in request.parts if not record.tasks[part.name].done]
         if missing:
-            record.tasks[request.name] = Outcome(
+            record.tasks[request.name] = TaskOutcome(
                 status=f"its part {missing[0]} has no score: {record.tasks[missing[0]].status}", stage=STAGE
             )
             continue
@@ -270,7 +270,7 @@ def _combine_aggregates(requested: list[Request], record: Record, folder: Path, 
         write_text(folder / f"{request.name}.json", _result_json(combined))
         files = {f"{request.name}.json": sha256(folder / f"{request.name}.json")}
         details = {"score": float(combined.main_score), "statistic": None}
-        record.tasks[request.name] = Outcome(stage=STAGE, key=fingerprint(files), files=files, details=details)
+        record.tasks[request.name] = TaskOutcome(stage=STAGE, key=fingerprint(files), files=files, details=details)
         console.say(f"evaluate {key} {request.name}: {combined.main_score:.4f} from {len(results)} parts")
 
 
@@ -281,7 +281,7 @@ def _key(leaf: Request, data_hash: str | None, embedding_key: str | None, conten
     return fingerprint([leaf.name, leaf.subsets, leaf.splits, data_hash, embedding_key, content_hash, packages, code])
 
 
-def _stands(outcome: Outcome, folder: Path) -> bool:
+def _stands(outcome: TaskOutcome, folder: Path) -> bool:
     return outcome.done and all(
         (folder / name).is_file() and sha256(folder / name) == expected for name, expected in outcome.files.items()
     )
@@ -304,6 +304,6 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - a NumPy scalar
     return value.item()
 
 
-def _meta_json(model: Model, revision: str, known: embrepro.models.Facts) -> str:
+def _meta_json(model: ModelConfig, revision: str, known: embrepro.models.ModelProperties) -> str:
     values = embrepro.models.meta(model, revision, known).to_dict()
     return dump_json(json.loads(json.dumps(values, default=str)))

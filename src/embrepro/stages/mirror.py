@@ -70,7 +70,7 @@ def _copy(folder: Path, kind: str, repository: str, revision: str, lost: list[st
         snapshot: Snapshot = resolve()  # type: ignore[operator]
     except SourceError as error:
         lost.append(str(error))
-        console.complain(f"{kind} {repository}: {error}")
+        console.say_error(f"{kind} {repository}: {error}")
         return
     with replacing_folder(target) as unfinished:
         files = (

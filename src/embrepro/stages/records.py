@@ -13,7 +13,7 @@ from embrepro.files import read_model, write_json
 DONE = "done"
 
 
-class Outcome(BaseModel):
+class TaskOutcome(BaseModel):
     """One task in one stage."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -35,7 +35,7 @@ class Record(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    tasks: dict[str, Outcome] = {}
+    tasks: dict[str, TaskOutcome] = {}
     details: dict[str, Any] = {}
 
     @classmethod

@@ -1,6 +1,6 @@
 """A task's data, frozen: what mteb loads and transforms, written once to Parquet with a manifest that pins every file.
 
-`freeze` needs a source; `thaw` needs nothing but the folder, and refuses files whose SHA-256 is not the manifest's.
+`freeze` needs a source; `load_frozen` needs nothing but the folder, and refuses files whose SHA-256 is not the manifest's.
 
 Layout of a frozen task::
 
@@ -125,7 +125,7 @@ def read_manifest(folder: Path) -> Manifest:
     return read_model(folder / "manifest.json", Manifest)
 
 
-def thaw(request: Request, folder: Path) -> AbsTask:
+def load_frozen(request: Request, folder: Path) -> AbsTask:
     """A fresh mteb task with its data in place, ready to be evaluated with no network.
 
     Raises:

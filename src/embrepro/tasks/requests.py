@@ -18,7 +18,7 @@ import polars as pl
 from embrepro.errors import TaskError
 from embrepro.files import fingerprint, sha256, write_json
 from embrepro.tasks import first_stage
-from embrepro.tasks.frozen import Manifest, read_manifest, thaw, verify
+from embrepro.tasks.frozen import Manifest, load_frozen, read_manifest, verify
 from embrepro.tasks.registry import Request
 
 if TYPE_CHECKING:
@@ -108,16 +108,16 @@ def write(request: Request, folder: Path, rerank: int | None = None) -> Manifest
     Raises:
         TaskError: the task asks for nothing.
     """
-    listed = _list(thaw(request, folder))
+    listed = _list(load_frozen(request, folder))
     if not listed.requests:
         raise TaskError("the task asks for no embeddings, so there is nothing to score")
     _write(listed, folder / REQUESTS, folder / TEXTS)
     names = [*FILES]
     ranked = None
-    if rerank and first_stage.is_searched(task := thaw(request, folder)):
+    if rerank and first_stage.is_searched(task := load_frozen(request, folder)):
         ranked = first_stage.rank(task, folder, rerank)
         names += [] if ranked.failure else [first_stage.FILE]
-    task = thaw(request, folder)
+    task = load_frozen(request, folder)
     first_stage.attach(task, folder)
     if _ranks_documents(task):
         _write(_list_pairs(task), folder / PAIR_REQUESTS, folder / PAIRS)
@@ -256,7 +256,7 @@ def _cheap(task: AbsTask) -> Iterator[None]:
     from mteb.abstasks import AbsTaskClassification, clustering
     from sklearn.dummy import DummyClassifier
 
-    quicken(task)
+    speed_up(task)
     if isinstance(task, AbsTaskClassification):
         task.evaluator_model = DummyClassifier()
     if first_stage.is_searched(task):
@@ -277,7 +277,7 @@ class _OneCluster:
         return np.zeros(len(embeddings), dtype=np.int32)
 
 
-def quicken(task: AbsTask) -> None:
+def speed_up(task: AbsTask) -> None:
     """Spare mteb's slow way to the same result: it reads labels one by one from a lazy column, for every metric again."""
     from mteb.abstasks import AbsTaskClassification, AbsTaskMultilabelClassification
 

@@ -1,6 +1,6 @@
 """Per-sample scores: what each query, pair or document contributed to a task's main score.
 
-mteb keeps only the aggregates. `tap` listens at the point where a task hands predictions and gold labels to its metric,
+mteb keeps only the aggregates. `collect_samples` listens at the point where a task hands predictions and gold labels to its metric,
 so the samples are the very inputs of the score. Columns: split, subset, sample, replicate, score, target; `statistic`
 says how the main score follows from them (`analysis.statistics.point` recomputes it), and is None for the few main
 scores that no single sample contributes to.
@@ -85,7 +85,7 @@ def read(path: Path) -> Samples:
 
 
 @contextmanager
-def tap(task: AbsTask) -> Iterator[Samples]:
+def collect_samples(task: AbsTask) -> Iterator[Samples]:
     """Collect a task's per-sample scores while the block evaluates it; the task must not be used afterwards."""
     from mteb.abstasks import (
         AbsTaskBitextMining,
