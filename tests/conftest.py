@@ -18,7 +18,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ.pop("EMBREPRO_MIRROR", None)
 
-from embrepro import console
+from embrepro.progress import console
 
 console.silence_libraries()
 

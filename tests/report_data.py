@@ -6,9 +6,9 @@ import math
 import random
 from itertools import pairwise
 
-from embrepro.analysis import speed as sp
-from embrepro.analysis import summary as sm
-from embrepro.reporting.provenance import Provenance
+from embrepro.benchmarking import speed as sp
+from embrepro.results import summary as sm
+from embrepro.results.provenance import Provenance
 
 HOSTILE = "<script>alert(1)</script>"
 BASELINE, CANDIDATE = "minilm", "static_minilm"

@@ -18,10 +18,10 @@ import yaml
 from dvc.repo import Repo
 from typer.testing import CliRunner, Result
 
-from embrepro.analysis import summary as sm
 from embrepro.cli import app
 from embrepro.files import write_json, write_text
-from embrepro.stages.aggregate import metrics
+from embrepro.pipeline.aggregate import metrics
+from embrepro.results import summary as sm
 from embrepro.tasks import samples
 
 REPOSITORY = Path(__file__).parents[1]

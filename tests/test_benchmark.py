@@ -14,15 +14,15 @@ import pytest
 from tokenizers import Tokenizer
 
 from conftest import build_static_model
-from embrepro import models, timing
-from embrepro.analysis.speed import ModelSpeed, RepeatedMeasure, SpeedReport
-from embrepro.config import Config, Device, ModelConfig, check, compose
+from embrepro import models
+from embrepro.benchmarking import clock, stage
+from embrepro.benchmarking.speed import ModelSpeed, RepeatedMeasure, SpeedReport
+from embrepro.benchmarking.stage import LENGTHS, Setting
+from embrepro.config.schema import Config, Device, ModelConfig, check, compose
 from embrepro.errors import ConfigError, KitError
 from embrepro.files import read_json
 from embrepro.layout import Layout
 from embrepro.sources import models as model_sources
-from embrepro.stages import benchmark
-from embrepro.stages.benchmark import LENGTHS, Setting
 
 REPOSITORY = Path(__file__).parents[1]
 DEVICE = Device(name="cpu", threads=1)
@@ -52,7 +52,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, static_folder: Path) -> tu
 def measured(project: tuple[Config, Layout]) -> SpeedReport:
     """The candidate measured in turn with the baseline."""
     config, layout = project
-    benchmark.run(config, layout, "candidate")
+    stage.run(config, layout, "candidate")
     return SpeedReport.model_validate(read_json(layout.benchmark("candidate")))
 
 
@@ -74,7 +74,7 @@ def test_batches_that_would_take_too_long_are_left_out(project: tuple[Config, La
     config, layout = project
     hurried = config.benchmark.model_copy(update={"longest_batch": 1e-9, "seconds": 0.001, "queries": 1})
     shutil.copytree(layout.models, tmp_path / layout.models.relative_to(layout.root))
-    found = benchmark.run(config.model_copy(update={"benchmark": hurried}), Layout(tmp_path), "candidate")
+    found = stage.run(config.model_copy(update={"benchmark": hurried}), Layout(tmp_path), "candidate")
     for speed in found.models.values():
         assert [(setting.length, setting.batch_size) for setting in speed.throughput] == [
             (length, 1) for length in LENGTHS
@@ -121,10 +121,10 @@ def test_the_baseline_alone_has_no_ratio_and_gives_way_to_what_was_measured_in_t
     project: tuple[Config, Layout], measured: SpeedReport
 ) -> None:
     config, layout = project
-    alone = benchmark.run(config, layout, "baseline")
+    alone = stage.run(config, layout, "baseline")
     assert set(alone.models) == {"baseline"}
     assert alone.throughput_ratio == alone.latency_ratio == {}
-    combined = benchmark.combine(config, layout)
+    combined = stage.combine(config, layout)
     assert combined == SpeedReport.model_validate(read_json(layout.reports / "speed.json"))
     assert combined == measured
     assert combined.models["baseline"] != alone.models["baseline"]
@@ -134,48 +134,48 @@ def test_combining_nothing_leaves_no_file(project: tuple[Config, Layout], tmp_pa
     config, layout = project[0], Layout(tmp_path)
     layout.reports.mkdir()
     layout.speed.write_text("of an earlier run", encoding="utf-8")
-    assert benchmark.combine(config, layout) is None
+    assert stage.combine(config, layout) is None
     assert not layout.speed.exists()
 
 
 def test_an_unknown_model_is_refused_by_name(project: tuple[Config, Layout]) -> None:
     with pytest.raises(ConfigError, match="did you mean candidate"):
-        benchmark.run(*project, "candidat")
+        stage.run(*project, "candidat")
 
 
 def test_texts_are_distinct_and_of_their_length() -> None:
     ranges = {"short": (5, 10), "medium": (36, 100), "long": (196, 260)}
     for length, (fewest, most) in ranges.items():
-        found = benchmark.texts(length)
+        found = stage.texts(length)
         words = [len(text.split()) for text in found]
         assert len(found) == len(set(found)) >= 100
         assert fewest <= min(words)
         assert max(words) <= most
-    assert 38 <= np.mean([len(text.split()) for text in benchmark.texts("medium")]) <= 50
-    assert 196 <= np.mean([len(text.split()) for text in benchmark.texts("long")]) <= 215
+    assert 38 <= np.mean([len(text.split()) for text in stage.texts("medium")]) <= 50
+    assert 196 <= np.mean([len(text.split()) for text in stage.texts("long")]) <= 215
 
 
 def test_texts_come_in_an_order_that_no_run_and_no_machine_changes() -> None:
-    short = benchmark.texts("short")
+    short = stage.texts("short")
     digests = [hashlib.sha256(text.encode()).hexdigest() for text in short]
     assert digests == sorted(digests)
-    assert short == benchmark.texts("short")
+    assert short == stage.texts("short")
 
 
 def test_queries_begin_again_where_there_are_too_few() -> None:
-    every = benchmark.queries(5000)
+    every = stage.queries(5000)
     distinct = len(set(every))
     assert every[distinct:] == every[: 5000 - distinct]
 
 
 def test_taking_texts_goes_round() -> None:
-    assert timing.take(["a", "b", "c"], 4) == ["a", "b", "c", "a"]
-    assert timing.take(["a", "b", "c"], 2, start=5) == ["c", "a"]
+    assert clock.take(["a", "b", "c"], 4) == ["a", "b", "c", "a"]
+    assert clock.take(["a", "b", "c"], 2, start=5) == ["c", "a"]
 
 
 def test_tokens_of_a_static_model_are_its_tokenizers(static_folder: Path) -> None:
     loaded = models.load(static_folder, ModelConfig(org="t", name="a", family="static", folder="x"), DEVICE)
-    texts = benchmark.texts("long")[:50]
+    texts = stage.texts("long")[:50]
     tokenizer = Tokenizer.from_file(str(static_folder / "tokenizer.json"))
     expected = sum(len(each.ids) for each in tokenizer.encode_batch(texts, add_special_tokens=False))
     assert models.count_tokens(loaded, texts) == expected
@@ -183,7 +183,7 @@ def test_tokens_of_a_static_model_are_its_tokenizers(static_folder: Path) -> Non
 
 def test_calibration_gives_whole_batches_that_last(static_folder: Path) -> None:
     loaded = models.load(static_folder, ModelConfig(org="t", name="a", family="static", folder="x"), DEVICE)
-    count, rate = timing.calibrate(loaded, benchmark.texts("short"), 16, at_least=0.05)
+    count, rate = clock.calibrate(loaded, stage.texts("short"), 16, at_least=0.05)
     assert count % 16 == 0
     assert count / rate >= 0.05
     assert count > 16
@@ -194,7 +194,7 @@ def test_calibration_gives_whole_batches_that_last(static_folder: Path) -> None:
 @pytest.mark.parametrize(("repeats", "rank"), [(6, 1), (9, 2), (12, 3)])
 def test_the_interval_of_a_median_is_the_exact_one(repeats: int, rank: int) -> None:
     values = list(np.random.default_rng(3).permutation(repeats) + 1.0)
-    found = timing.measure(values)
+    found = clock.measure(values)
     assert found.median == (repeats + 1) / 2
     assert (found.low, found.high) == (rank, repeats + 1 - rank)
 
@@ -202,7 +202,7 @@ def test_the_interval_of_a_median_is_the_exact_one(repeats: int, rank: int) -> N
 def test_the_interval_covers_the_median_at_least_as_often_as_it_says() -> None:
     rng = np.random.default_rng(5)
     draws = rng.lognormal(sigma=0.5, size=(1000, 9))
-    covered = [found.low <= 1 <= found.high for found in map(timing.measure, draws)]
+    covered = [found.low <= 1 <= found.high for found in map(clock.measure, draws)]
     assert 0.94 <= np.mean(covered) <= 0.98  # exactly 0.961 for nine
 
 
@@ -211,22 +211,22 @@ def test_a_ratio_is_taken_pair_by_pair_over_common_settings() -> None:
     first, second, extra = Setting("short", 1), Setting("long", 1), Setting("long", 128)
     baseline = {first: 10 * drift, second: 5 * drift}
     model = {first: 40 * drift, second: 45 * drift, extra: 7 * drift}
-    ratio = benchmark.throughput_ratio(model, baseline)
+    ratio = stage.throughput_ratio(model, baseline)
     assert (ratio.median, ratio.low, ratio.high) == pytest.approx((6, 6, 6))  # sqrt(4 * 9)
 
 
 def test_a_latency_ratio_above_one_says_the_model_is_faster() -> None:
     model, baseline = [[1.0, 2.0, 9.0]] * 6, [[8.0, 10.0, 90.0]] * 6
-    assert benchmark.latency_ratio(model, baseline).median == 5
+    assert stage.latency_ratio(model, baseline).median == 5
 
 
 @pytest.mark.slow
 def test_memory_is_of_the_model_alone(tmp_path: Path) -> None:
     small, large = (build_static_model(tmp_path / str(n), dtype="float32", dimensions=n) for n in (8, 2**17))
-    texts = benchmark.texts("long")[:8]
+    texts = stage.texts("long")[:8]
     ballast = np.ones(10**8)  # 800 MB in this process, which the fresh one must not count
     found = [
-        timing.footprint(folder, ModelConfig(org="t", name="a", family="static", folder="x"), DEVICE, texts, 8, 6)
+        clock.footprint(folder, ModelConfig(org="t", name="a", family="static", folder="x"), DEVICE, texts, 8, 6)
         for folder in (small, large)
     ]
     assert ballast.nbytes == 8e8
@@ -244,7 +244,7 @@ def test_a_process_killed_for_want_of_memory_says_which_model_and_what_to_do(sta
     with ThreadPoolExecutor(1) as beside:
         killer = beside.submit(_kill_first_child)
         with pytest.raises(KitError, match=r"t/big .* killed.*batch_size"):
-            timing.footprint(static_folder, model, DEVICE, ["one"], 1, 6)
+            clock.footprint(static_folder, model, DEVICE, ["one"], 1, 6)
         assert killer.result()
 
 
@@ -273,7 +273,7 @@ def minilm(tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelConfig, Path]
 def test_tokens_of_a_transformer_are_those_it_reads(minilm: tuple[ModelConfig, Path]) -> None:
     model, folder = minilm
     loaded = models.load(model_sources.read(folder)[1], model, DEVICE)
-    texts = [*benchmark.texts("short")[:20], *benchmark.texts("long")[:20]]
+    texts = [*stage.texts("short")[:20], *stage.texts("long")[:20]]
     tokenizer = Tokenizer.from_file(str(folder / "snapshot" / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -290,7 +290,7 @@ def test_a_static_model_outruns_a_transformer(
     layout = Layout(tmp_path)
     for key, model in config.models.items():
         model_sources.fetch(model, layout.models / key, None)
-    report = benchmark.run(config, layout, "candidate")
+    report = stage.run(config, layout, "candidate")
     assert report.throughput_ratio["candidate"].low > 3
     assert report.latency_ratio["candidate"].low > 1
     # The model's config.json and sentence_bert_config.json; 22.7 million parameters by its model card.

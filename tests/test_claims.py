@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from embrepro.analysis import expected
-from embrepro.analysis.claims import Claim, Verdict, judge, load
-from embrepro.analysis.facts import KnownValues, collect
-from embrepro.analysis.summary import Cell, LegacyScore, ModelCard, TaskRow
+from embrepro.claims.known_values import KnownValues, collect
+from embrepro.claims.verdicts import Claim, Verdict, judge, load
 from embrepro.errors import ConfigError
+from embrepro.regression import published
+from embrepro.results.summary import Cell, LegacyScore, ModelCard, TaskRow
 
 CLAIMS = Path(__file__).parents[1] / "conf" / "claims"
 
@@ -133,8 +133,8 @@ class TestVerdicts:
         assert "The published value contradicts the claim" in contradicted.explanation
 
     def test_scores_of_conf_expected_are_the_published_ones(self) -> None:
-        published = expected.published(CLAIMS.parent / "expected")
-        found = verdict(SCORE, {"value": 64.51, "tolerance": 0.05}, KnownValues(published=published), unit="%")
+        known = published.published(CLAIMS.parent / "expected")
+        found = verdict(SCORE, {"value": 64.51, "tolerance": 0.05}, KnownValues(published=known), unit="%")
         assert found.published == "64.51 % (published scores)"
 
     def test_how_many_tasks_were_scored_is_not_what_others_published(self) -> None:

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from typer.testing import Result
 
-from embrepro.analysis import changes, revisions
-from embrepro.analysis.revisions import RevisionError
+from embrepro.regression import diff, revisions
+from embrepro.regression.revisions import RevisionError
 from revision_project import BASE, CHANGES, PAIRS, QUERIES, SUMMARIES, Project, copied
 
 pytest_plugins = ["revision_project"]
@@ -158,7 +158,7 @@ class TestRevisions:
         del content["histograms"]
         path.write_text(json.dumps(content), encoding="utf-8")
         old, new = (revisions.load(copy.root, name) for name in ("base", "workspace"))
-        assert all(row.difference == 0 for row in changes.compare(old, new).rows)
+        assert all(row.difference == 0 for row in diff.compare(old, new).rows)
 
 
 class TestForms:

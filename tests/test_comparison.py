@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from embrepro.analysis.comparison import Scored, differences
-from embrepro.analysis.summary import ScoreDifference
+from embrepro.results.comparison import Scored, differences
+from embrepro.results.summary import ScoreDifference
 from embrepro.tasks.samples import Samples
 
 NAMES = ("ours", "theirs")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from conftest import REPOSITORY
-from embrepro import config, documents
+from embrepro.config import documents, schema
 from embrepro.errors import ConfigError
 
 CONF = REPOSITORY / "conf"
@@ -19,19 +19,19 @@ CHOICES = [f"{group}={file.stem}" for group in GROUPS for file in sorted((CONF /
 MODELS = sorted(file.stem for file in (CONF / "model").glob("*.yaml"))
 
 
-def composed(*overrides: str) -> config.Config:
-    return config.check(config.compose(overrides, CONF), "conf/")
+def composed(*overrides: str) -> schema.Config:
+    return schema.check(schema.compose(overrides, CONF), "conf/")
 
 
 @pytest.fixture
 def values() -> dict[str, Any]:
     """The default configuration as plain values, free to be spoilt."""
-    return copy.deepcopy(config.compose((), CONF))
+    return copy.deepcopy(schema.compose((), CONF))
 
 
 def refusal(values: object) -> str:
     with pytest.raises(ConfigError) as caught:
-        config.check(values, "params.yaml")
+        schema.check(values, "params.yaml")
     return str(caught.value)
 
 
@@ -40,8 +40,8 @@ def refusal(values: object) -> str:
 
 def test_params_yaml_is_what_conf_composes_to() -> None:
     text = (REPOSITORY / "params.yaml").read_text(encoding="utf-8")
-    assert text == config.dump(config.compose((), CONF)), "run: embrepro compose --write"
-    assert config.load(REPOSITORY / "params.yaml") == composed()
+    assert text == schema.dump(schema.compose((), CONF)), "run: embrepro compose --write"
+    assert schema.load(REPOSITORY / "params.yaml") == composed()
 
 
 def test_the_default_needs_nothing_but_the_package_index() -> None:
@@ -104,7 +104,7 @@ def test_a_task_set_of_one_line_is_whole(tmp_path: Path) -> None:
     """DVC composes `conf/` itself, and refuses a parameter of `dvc.yaml` that params.yaml lacks."""
     shutil.copytree(CONF, tmp_path / "conf")
     (tmp_path / "conf" / "tasks" / "mine.yaml").write_text("names: [STS12]\n")
-    assert set(config.compose(["tasks=mine"], tmp_path / "conf")["tasks"]) == set(config.Tasks.model_fields)
+    assert set(schema.compose(["tasks=mine"], tmp_path / "conf")["tasks"]) == set(schema.Tasks.model_fields)
 
 
 def test_a_list_of_tasks_can_be_given_in_one_word() -> None:
@@ -118,9 +118,9 @@ def test_tasks_given_by_name_over_a_benchmark_are_both_and_refused() -> None:
 
 def test_what_is_dumped_is_read_back(tmp_path: Path) -> None:
     for choice in CHOICES:
-        values = config.compose([choice], CONF)
-        (tmp_path / "params.yaml").write_text(config.dump(values), encoding="utf-8")
-        assert config.load(tmp_path / "params.yaml") == config.check(values, "conf/")
+        values = schema.compose([choice], CONF)
+        (tmp_path / "params.yaml").write_text(schema.dump(values), encoding="utf-8")
+        assert schema.load(tmp_path / "params.yaml") == schema.check(values, "conf/")
 
 
 # --- Misspelt words name the nearest known ones
@@ -287,20 +287,20 @@ def test_two_models_with_one_name_are_refused(values: dict[str, Any]) -> None:
 
 def test_a_missing_params_file_says_how_to_make_it(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="embrepro compose --write"):
-        config.load(tmp_path / "params.yaml")
+        schema.load(tmp_path / "params.yaml")
 
 
 @pytest.mark.parametrize("text", ["models: [", "just words", "", "- a\n- b\n", "\x00"])
 def test_a_params_file_that_is_no_mapping_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=r"params\.yaml"):
-        config.load(tmp_path / "params.yaml")
+        schema.load(tmp_path / "params.yaml")
 
 
 def test_yaml_that_would_make_objects_is_refused(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("seed: !!python/object/apply:os.getcwd []\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="not valid YAML"):
-        config.load(tmp_path / "params.yaml")
+        schema.load(tmp_path / "params.yaml")
 
 
 # --- The mirror
@@ -312,7 +312,7 @@ def test_the_environment_names_the_mirror_before_the_file(
     (tmp_path / "file").mkdir()
     (tmp_path / "environment").mkdir()
     values["source"]["mirror"] = str(tmp_path / "file")
-    checked = config.check(values, "params.yaml")
+    checked = schema.check(values, "params.yaml")
     assert checked.mirror == tmp_path / "file"
     monkeypatch.setenv("EMBREPRO_MIRROR", str(tmp_path / "environment"))
     assert checked.mirror == tmp_path / "environment"
@@ -323,10 +323,10 @@ def test_a_mirror_that_is_no_folder_is_refused(
 ) -> None:
     values["source"]["mirror"] = str(tmp_path / "nowhere")
     with pytest.raises(ConfigError, match=r"source\.mirror names .*nowhere, which is not a folder"):
-        _ = config.check(values, "params.yaml").mirror
+        _ = schema.check(values, "params.yaml").mirror
     monkeypatch.setenv("EMBREPRO_MIRROR", str(tmp_path / "neither"))
     with pytest.raises(ConfigError, match=r"EMBREPRO_MIRROR names .*neither"):
-        _ = config.check(values, "params.yaml").mirror
+        _ = schema.check(values, "params.yaml").mirror
 
 
 # --- The nearest words
@@ -339,7 +339,7 @@ def test_suggestions() -> None:
 
 
 def test_a_cross_encoder_has_prompts_for_its_two_sides_alone() -> None:
-    changed = config.compose(["model=ms_marco_minilm"], CONF)
+    changed = schema.compose(["model=ms_marco_minilm"], CONF)
     changed["models"]["ms_marco_minilm"]["prompts"] = {"query": "q: ", "STS": "s: "}
     with pytest.raises(ConfigError, match="a cross-encoder has but query and document; got STS"):
-        config.check(changed, "test")
+        schema.check(changed, "test")

@@ -26,7 +26,7 @@ import yaml
 
 from conftest import REPOSITORY, build_static_model, copy_repository
 from embrepro import cli, containers
-from embrepro.config import Config, check, compose, load
+from embrepro.config.schema import Config, check, compose, load
 from embrepro.containers import Call, ContainerError, Engine
 from embrepro.errors import ConfigError
 

@@ -13,7 +13,7 @@ import pytest
 from mteb.mocks import MockClassificationTask, MockMultilingualSTSTask, MockRetrievalTask, MockSTSTask
 from mteb.models.model_meta import ModelMeta
 
-from embrepro.analysis.doctor import Finding, examine
+from embrepro.doctor.examination import Finding, examine
 from embrepro.errors import KitError
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from datasets import ClassLabel, Dataset, DatasetDict
 from mteb import mocks
 
 import tiny_mirror
-from embrepro.config import Tasks
+from embrepro.config.schema import Tasks
 from embrepro.errors import KitError, SourceError, TaskError
-from embrepro.tasks import frozen, registry, requests
+from embrepro.tasks import encode_requests, freezing, registry
 from embrepro.tasks.registry import Request
 from tiny_mirror import CLASSIFICATION, MULTILINGUAL, RETRIEVAL, STS, TAGGED
 
@@ -40,8 +40,8 @@ def request(name: str, **others: object) -> Request:
     return found
 
 
-def freeze(name: str, mirror: Path, folder: Path) -> frozen.Manifest:
-    return frozen.freeze(request(name), folder, mirror)
+def freeze(name: str, mirror: Path, folder: Path) -> freezing.Manifest:
+    return freezing.freeze(request(name), folder, mirror)
 
 
 def loaded_by_mteb(name: str, mirror: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -73,7 +73,7 @@ def rewrite(path: Path, change: Any) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_thawing_gives_what_mteb_loads(name: str, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     freeze(name, whole, tmp_path / "frozen")
-    ours = frozen.load_frozen(request(name), tmp_path / "frozen")
+    ours = freezing.load_frozen(request(name), tmp_path / "frozen")
     theirs = loaded_by_mteb(name, whole, tmp_path / "cache", monkeypatch)
     kept = plain(theirs.dataset)
     assert plain(ours.dataset) == kept
@@ -84,14 +84,14 @@ def test_thawing_gives_what_mteb_loads(name: str, whole: Path, tmp_path: Path, m
 
 def test_class_labels_keep_their_names(whole: Path, tmp_path: Path) -> None:
     freeze(CLASSIFICATION, whole, tmp_path)
-    feature = frozen.load_frozen(request(CLASSIFICATION), tmp_path).dataset["test"].features["label"]
+    feature = freezing.load_frozen(request(CLASSIFICATION), tmp_path).dataset["test"].features["label"]
     assert isinstance(feature, ClassLabel)
     assert feature.names == ["refused", "allowed"]
 
 
 def test_the_manifest_says_where_the_data_came_from(whole: Path, tmp_path: Path) -> None:
     manifest = freeze(RETRIEVAL, whole, tmp_path)
-    assert manifest == frozen.read_manifest(tmp_path)
+    assert manifest == freezing.read_manifest(tmp_path)
     published = mteb.get_task(RETRIEVAL).metadata
     assert (manifest.repository, manifest.revision) == (
         published.dataset["path"],
@@ -120,11 +120,11 @@ def test_a_mirror_rewritten_in_place_is_read_again(mirror: Path, tmp_path: Path)
     file = tiny_mirror.folder(mirror, STS) / "data" / "test.parquet"
     rewrite(file, lambda table: table.set_column(0, "sentence1", pa.array(["changed"] * 50)))
     freeze(STS, mirror, tmp_path / "after")
-    assert set(frozen.load_frozen(request(STS), tmp_path / "after").dataset["test"]["sentence1"]) == {"changed"}
+    assert set(freezing.load_frozen(request(STS), tmp_path / "after").dataset["test"]["sentence1"]) == {"changed"}
 
 
 def test_only_the_subsets_asked_for_are_frozen(whole: Path, tmp_path: Path) -> None:
-    manifest = frozen.freeze(request(TAGGED, subsets={TAGGED: ["es-es"]}), tmp_path, whole)
+    manifest = freezing.freeze(request(TAGGED, subsets={TAGGED: ["es-es"]}), tmp_path, whole)
     assert manifest.rows == {"es-es/test": 250}
     assert manifest.subsets == ["es-es"]
 
@@ -168,10 +168,10 @@ def own(task_class: type[Any], monkeypatch: pytest.MonkeyPatch) -> Request:
 
 def test_random_state_and_attributes_survive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = own(Drawing, monkeypatch)
-    frozen.freeze(asked, tmp_path, None)
+    freezing.freeze(asked, tmp_path, None)
     theirs = registry.create(asked)
     theirs.load_data()
-    ours = frozen.load_frozen(asked, tmp_path)
+    ours = freezing.load_frozen(asked, tmp_path)
     assert ours.threshold == theirs.threshold
     assert [ours.rng_state.random() for _ in range(5)] == [theirs.rng_state.random() for _ in range(5)]
     assert ours.np_rng.random(5).tolist() == theirs.np_rng.random(5).tolist()
@@ -179,16 +179,16 @@ def test_random_state_and_attributes_survive(tmp_path: Path, monkeypatch: pytest
 
 def test_what_cannot_be_kept_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TaskError, match=r"loading leaves 'helper' \(object\)"):
-        frozen.freeze(own(Keeping, monkeypatch), tmp_path, None)
+        freezing.freeze(own(Keeping, monkeypatch), tmp_path, None)
 
 
 def test_splits_that_are_mappings_of_lists_survive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = own(Parallel, monkeypatch)
-    manifest = frozen.freeze(asked, tmp_path, None)
+    manifest = freezing.freeze(asked, tmp_path, None)
     assert manifest.rows == {"default/test": 2}
     theirs = registry.create(asked)
     theirs.load_data()
-    assert plain(frozen.load_frozen(asked, tmp_path).dataset) == theirs.dataset
+    assert plain(freezing.load_frozen(asked, tmp_path).dataset) == theirs.dataset
 
 
 # --- Damage
@@ -221,7 +221,7 @@ def test_a_frozen_file_that_is_not_the_one_written_is_named(name: str, spoil: An
     spoilt = tmp_path / sorted(manifest.files)[-1]
     spoil(spoilt)
     with pytest.raises(TaskError, match="dvc repro --force --single-item download") as caught:
-        frozen.load_frozen(request(name), tmp_path)
+        freezing.load_frozen(request(name), tmp_path)
     assert str(spoilt) in str(caught.value)
 
 
@@ -230,7 +230,7 @@ def test_a_manifest_that_is_damaged_is_named(spoil: Any, whole: Path, tmp_path: 
     freeze(STS, whole, tmp_path)
     spoil(tmp_path / "manifest.json")
     with pytest.raises(KitError, match=r"manifest\.json"):
-        frozen.load_frozen(request(STS), tmp_path)
+        freezing.load_frozen(request(STS), tmp_path)
 
 
 # --- Lost data, each of which mteb would score
@@ -288,7 +288,7 @@ def test_queries_without_qrels_are_refused_where_mteb_has_no_statistics(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(TaskError, match=r"1 of 2 queries have no qrels \(the first: q2\)"):
-        frozen.freeze(own(Unjudged, monkeypatch), tmp_path, None)
+        freezing.freeze(own(Unjudged, monkeypatch), tmp_path, None)
 
 
 def test_a_split_that_is_not_there_is_named(mirror: Path, tmp_path: Path) -> None:
@@ -312,7 +312,7 @@ def test_a_subset_that_the_mirror_lacks_is_named(
 ) -> None:
     """Where a column names the subset, mteb loads what is there and says nothing of the rest."""
     with pytest.raises(TaskError, match=lacking):
-        frozen.freeze(request(name, subsets={name: [held, lacking]}), tmp_path, whole)
+        freezing.freeze(request(name, subsets={name: [held, lacking]}), tmp_path, whole)
 
 
 def test_a_column_that_mteb_needs_is_named_before_anything_is_encoded(mirror: Path, tmp_path: Path) -> None:
@@ -320,7 +320,7 @@ def test_a_column_that_mteb_needs_is_named_before_anything_is_encoded(mirror: Pa
     rewrite(file, lambda table: table.rename_columns({"label": "lable"}))
     with pytest.raises(Exception, match="label"):
         freeze(CLASSIFICATION, mirror, tmp_path / "frozen")
-        requests.write(request(CLASSIFICATION), tmp_path / "frozen")
+        encode_requests.write(request(CLASSIFICATION), tmp_path / "frozen")
 
 
 def test_a_task_without_any_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,4 +330,4 @@ def test_a_task_without_any_data_is_refused(tmp_path: Path, monkeypatch: pytest.
             self.data_loaded = True
 
     with pytest.raises(TaskError, match="has no split test"):
-        frozen.freeze(own(Nothing, monkeypatch), tmp_path, None)
+        freezing.freeze(own(Nothing, monkeypatch), tmp_path, None)

@@ -10,9 +10,9 @@ import pytest
 import yaml
 from typer.testing import Result
 
-from embrepro.analysis import gate, revisions
-from embrepro.analysis.gate import GateOutcome
 from embrepro.errors import ConfigError
+from embrepro.regression import gate, revisions
+from embrepro.regression.gate import GateOutcome
 from revision_project import CHANGES, PAIRS, QUERIES, SUMMARIES, Project, copied
 
 pytest_plugins = ["revision_project"]
@@ -217,7 +217,7 @@ class TestPullRequestSummary:
         assert pages[0].read_bytes() == pages[1].read_bytes()
 
     def test_text_from_a_run_cannot_become_markup_or_a_mention(self, states: Project, tmp_path: Path) -> None:
-        from embrepro.reporting import grids, pages
+        from embrepro.report import grids, pages
 
         old = revisions.load(states.root, "base")
         status = "<img src=x> | @everyone `rm` [link](http://example.org)"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from embrepro.analysis import history
-from embrepro.analysis.revisions import RevisionError
+from embrepro.regression import history
+from embrepro.regression.revisions import RevisionError
 from revision_project import BASE, CHANGES, PAIRS, QUERIES, Project, begin
 
 pytest_plugins = ["revision_project"]

@@ -12,15 +12,16 @@ import mteb
 import pytest
 from mteb import mocks
 
-from embrepro import console, models
-from embrepro.analysis import statistics
-from embrepro.config import Device, ModelConfig
+from embrepro import models
+from embrepro.config.schema import Device, ModelConfig
 from embrepro.embeddings import replay, store
 from embrepro.errors import TaskError
 from embrepro.files import sha256
+from embrepro.pipeline import encode, evaluate
+from embrepro.progress import console
 from embrepro.sources import models as model_sources
-from embrepro.stages import encode, evaluate
-from embrepro.tasks import first_stage, frozen, registry, requests, samples
+from embrepro.statistics import estimates
+from embrepro.tasks import encode_requests, first_stage, freezing, registry, samples
 from embrepro.tasks.registry import Request
 
 DEVICE = Device(name="cpu")
@@ -67,7 +68,7 @@ def static(static_folder: Path) -> tuple[Any, models.ModelProperties]:
 @pytest.fixture(scope="module")
 def minilm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, models.ModelProperties]:
     """mteb's wrapper around all-MiniLM-L6-v2 out of its package."""
-    from embrepro.config import check, compose
+    from embrepro.config.schema import check, compose
 
     model = check(compose(["model=minilm"]), "conf").models["minilm"]
     folder = tmp_path_factory.mktemp("minilm") / "minilm"
@@ -103,16 +104,16 @@ def _request(name: str) -> Request:
 
 def _by_the_kit(name: str, encoder: Any, known: models.ModelProperties, folder: Path) -> tuple[Any, samples.Samples]:
     request = _request(name)
-    frozen.freeze(request, folder, None)
-    manifest = requests.write(request, folder)
-    listed = requests.read(folder, manifest)
+    freezing.freeze(request, folder, None)
+    manifest = encode_requests.write(request, folder)
+    listed = encode_requests.read(folder, manifest)
     with console.work("test", name, len(listed.texts), "texts") as work:
         embeddings = encode.encode_distinct(encoder, listed.texts, registry.create(request).metadata, 32, work)
     store.write(folder / "embeddings.safetensors", embeddings, "key")
     stored = store.read(folder / "embeddings.safetensors", len(listed.texts)).embeddings
     replayed = replay.encoder(listed, stored, encoder.mteb_model_meta, known.similarity)
-    task = frozen.load_frozen(request, folder)
-    requests.speed_up(task)
+    task = freezing.load_frozen(request, folder)
+    encode_requests.speed_up(task)
     with samples.collect_samples(task) as collected:
         result = mteb.evaluate(replayed, task, cache=None, co2_tracker=False, show_progress_bar=False).task_results[0]
     replayed.expect_finished()
@@ -124,12 +125,12 @@ def _by_the_kit_in_pairs(
     name: str, encoder: Any, folder: Path, rerank: int | None = None
 ) -> tuple[Any, samples.Samples]:
     request = _request(name)
-    frozen.freeze(request, folder, None)
-    listed = requests.read(folder, requests.write(request, folder, rerank), pairs=True)
+    freezing.freeze(request, folder, None)
+    listed = encode_requests.read(folder, encode_requests.write(request, folder, rerank), pairs=True)
     with console.work("test", name, len(listed.texts), "pairs") as work:
         scores = encode.score_distinct(encoder, listed.texts, registry.create(request).metadata, 32, work)
     replayed = replay.CrossEncoder(listed, scores, encoder.mteb_model_meta)
-    task = frozen.load_frozen(request, folder)
+    task = freezing.load_frozen(request, folder)
     first_stage.attach(task, folder)
     with samples.collect_samples(task) as collected:
         result = mteb.evaluate(replayed, task, cache=None, co2_tracker=False, show_progress_bar=False).task_results[0]
@@ -174,7 +175,7 @@ def test_static_model_scores_to_the_last_bit(
     theirs = _by_mteb(name, encoder)
     assert _numbers(_scores(ours)) == pytest.approx(_numbers(_scores(theirs)), rel=0, abs=0, nan_ok=True)
     if collected.statistic:
-        recomputed = statistics.point(collected.frame, collected.statistic)
+        recomputed = estimates.point(collected.frame, collected.statistic)
         assert recomputed == pytest.approx(ours.main_score, abs=1e-5)  # mteb rounds retrieval metrics to five digits
 
 
@@ -199,7 +200,7 @@ def test_cross_encoder_scores_within_a_millionth(
     ours, collected = _by_the_kit_in_pairs(name, encoder, tmp_path)
     theirs = _by_mteb(name, encoder)
     assert _numbers(_scores(ours)) == pytest.approx(_numbers(_scores(theirs)), abs=1e-6, nan_ok=True)
-    assert statistics.point(collected.frame, str(collected.statistic)) == pytest.approx(ours.main_score, abs=1e-5)
+    assert estimates.point(collected.frame, str(collected.statistic)) == pytest.approx(ours.main_score, abs=1e-5)
 
 
 @pytest.mark.parametrize("depth", [1, 100])
@@ -221,34 +222,34 @@ def test_a_cross_encoder_behind_bm25_scores_as_mteb_has_it_in_two_stages(
     task = TEXT_MOCKS[name]().convert_to_reranking(tmp_path / "first", top_k=depth)
     theirs = mteb.evaluate(encoder, task, cache=None, co2_tracker=False, show_progress_bar=False).task_results[0]
     assert _numbers(_scores(ours)) == pytest.approx(_numbers(_scores(theirs)), abs=1e-6, nan_ok=True)
-    stage = frozen.read_manifest(tmp_path / "kit").first_stage
+    stage = freezing.read_manifest(tmp_path / "kit").first_stage
     assert stage is not None
     assert (stage.depth, stage.score) == (depth, first.main_score)
 
 
 def test_a_first_stage_that_fails_loses_the_task_for_cross_encoders_alone(tmp_path: Path) -> None:
-    frozen.freeze(_request(DIALOGUES), tmp_path, None)
-    manifest = requests.write(_request(DIALOGUES), tmp_path, rerank=10)
-    assert requests.read(tmp_path, manifest).requests
+    freezing.freeze(_request(DIALOGUES), tmp_path, None)
+    manifest = encode_requests.write(_request(DIALOGUES), tmp_path, rerank=10)
+    assert encode_requests.read(tmp_path, manifest).requests
     with pytest.raises(TaskError, match="BM25 failed: AttributeError: 'list' object"):
-        requests.read(tmp_path, manifest, pairs=True)
+        encode_requests.read(tmp_path, manifest, pairs=True)
 
 
 def test_a_first_stage_that_finds_no_room_is_not_kept_as_the_tasks_failure(tmp_path: Path) -> None:
-    frozen.freeze(_request(SEARCHED[0]), tmp_path, None)
+    freezing.freeze(_request(SEARCHED[0]), tmp_path, None)
     (tmp_path / first_stage.FILE).mkdir()
     with pytest.raises(OSError):
-        requests.write(_request(SEARCHED[0]), tmp_path, rerank=10)
+        encode_requests.write(_request(SEARCHED[0]), tmp_path, rerank=10)
 
 
 @pytest.mark.parametrize("name", sorted(TEXT_MOCKS.keys() - set(RANKED)))
 def test_a_task_without_ranked_documents_is_refused_to_a_cross_encoder_as_mteb_refuses_it(
     name: str, cross_encoder: tuple[Any, models.ModelProperties], tmp_path: Path
 ) -> None:
-    frozen.freeze(_request(name), tmp_path, None)
-    manifest = requests.write(_request(name), tmp_path)
+    freezing.freeze(_request(name), tmp_path, None)
+    manifest = encode_requests.write(_request(name), tmp_path)
     with pytest.raises(TaskError, match="use a task of type Reranking"):
-        requests.read(tmp_path, manifest, pairs=True)
+        encode_requests.read(tmp_path, manifest, pairs=True)
     with pytest.raises((TypeError, ValueError), match="CrossEncoder|EncoderProtocol"):
         _by_mteb(name, cross_encoder[0])
 
@@ -268,8 +269,8 @@ def test_freezing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
         hashes = []
         for run in ("one", "two"):
             folder = tmp_path / run / name
-            frozen.freeze(_request(name), folder, None)
-            requests.write(_request(name), folder)
+            freezing.freeze(_request(name), folder, None)
+            encode_requests.write(_request(name), folder)
             hashes.append(
                 {path.relative_to(folder): sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
             )

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from embrepro.analysis.evidence import Evidence, speed_estimate
-from embrepro.analysis.recommendation import RecommendationRules, load_rules, recommend
-from embrepro.analysis.speed import Latency, Machine, ModelSpeed, RepeatedMeasure, SpeedReport, Throughput
-from embrepro.analysis.summary import Cell, Interval, ModelCard, Recommendation, ScoreDifference, TaskRow
+from embrepro.benchmarking.speed import Latency, Machine, ModelSpeed, RepeatedMeasure, SpeedReport, Throughput
 from embrepro.errors import ConfigError
+from embrepro.recommendation.evidence import Evidence, speed_estimate
+from embrepro.recommendation.rules import RecommendationRules, load_rules, recommend
+from embrepro.results.summary import Cell, Interval, ModelCard, Recommendation, ScoreDifference, TaskRow
 
 DEFAULT = Path(__file__).parents[1] / "conf" / "recommendation" / "default.yaml"
 EXACT = RepeatedMeasure(median=1.0, low=1.0, high=1.0, repeats=1)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import mteb
 import pytest
 
-from embrepro.config import Tasks
+from embrepro import suite
+from embrepro.config.schema import Tasks
 from embrepro.errors import ConfigError
-from embrepro.tasks import registry, suite
+from embrepro.tasks import registry
 from embrepro.tasks.registry import Request
 
 SEVEN = [

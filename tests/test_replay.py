@@ -15,10 +15,10 @@ from mteb.types import PromptType
 from scipy.sparse import csr_array
 
 from embrepro import models
-from embrepro.config import ModelConfig
+from embrepro.config.schema import ModelConfig
 from embrepro.embeddings import replay as replays
 from embrepro.errors import ReplayError
-from embrepro.tasks.requests import EncodeRequest, Recorder, RequestList
+from embrepro.tasks.encode_requests import EncodeRequest, Recorder, RequestList
 
 TEXTS = ["one", "two", "three", "four"]
 ROWS = np.random.default_rng(0).standard_normal((4, 8)).astype(np.float16)

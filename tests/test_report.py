@@ -7,19 +7,19 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 import yaml
+from html_page.parser import HTMLParser
 
 import browser
 import report_data as data
-from embrepro.analysis.summary import MeanDifferences
-from embrepro.reporting import document, html, machine_tables, markdown, palette, tables
-from embrepro.reporting.cells import quantity, signed
-from embrepro.reporting.origins import Origins
-from embrepro.reporting.provenance import collect
+from embrepro.report import document, html_page, machine_tables, markdown_page, palette, tables
+from embrepro.report.cells import quantity, signed
+from embrepro.report.origins import Origins
+from embrepro.results.provenance import collect
+from embrepro.results.summary import MeanDifferences
 
 VOID = {"meta", "link", "input", "br", "hr", "img", "wbr"}
 
@@ -49,12 +49,12 @@ class Elements(HTMLParser):
 
 @pytest.fixture(scope="module")
 def page() -> str:
-    return html.render(data.summary(), data.provenance(), data.speed())
+    return html_page.render(data.summary(), data.provenance(), data.speed())
 
 
 @pytest.fixture(scope="module")
 def text() -> str:
-    return markdown.render(data.summary(), data.provenance(), data.speed())
+    return markdown_page.render(data.summary(), data.provenance(), data.speed())
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_means_stand_in_the_average_row_once_all_tasks_are_scored() -> None:
     scores = [task.cells[data.BASELINE].score or 0 for task in summary.tasks]
     assert table.footer[0][0].text == "Average over tasks"
     assert table.footer[0][3].text == f"{100 * sum(scores) / len(scores):.2f}"
-    text = markdown.render(summary, data.provenance(), None)
+    text = markdown_page.render(summary, data.provenance(), None)
     assert "requested tasks have no score" not in text
     found = summary.mean_differences.mean_task
     assert found is not None
@@ -159,7 +159,7 @@ def test_a_run_of_one_model_shows_no_difference() -> None:
     )
     columns = [column.title for column in tables.comparison(alone, Origins(alone, data.provenance())).columns]
     assert columns == ["Task", "Type", "Metric", data.BASELINE]
-    whole = html.render(alone, data.provenance(), None)
+    whole = html_page.render(alone, data.provenance(), None)
     sections = {attributes.get("id") for tag, attributes in Elements(whole).found if tag == "section"}
     assert sections == {None, "comparison", "status", "types", "trade", "models", "provenance"}
     assert "no benchmark was run" in plain(whole)
@@ -168,8 +168,8 @@ def test_a_run_of_one_model_shows_no_difference() -> None:
 def test_an_empty_run_is_still_a_report() -> None:
     empty = data.summary(complete=True).model_copy(update={"tasks": [], "histograms": [], "legacy": [], "claims": []})
     empty = empty.model_copy(update={"means": {}})
-    assert "No task could be compared" in plain(html.render(empty, data.provenance(), None))
-    assert "No task could be compared" in markdown.render(empty, data.provenance(), None)
+    assert "No task could be compared" in plain(html_page.render(empty, data.provenance(), None))
+    assert "No task could be compared" in markdown_page.render(empty, data.provenance(), None)
 
 
 def test_numbers_are_written_alike_everywhere() -> None:
@@ -296,8 +296,8 @@ def test_provenance_survives_a_broken_lock(tmp_path: Path) -> None:
 
 
 def test_the_same_inputs_give_the_same_bytes(page: str, text: str) -> None:
-    assert html.render(data.summary(), data.provenance(), data.speed()) == page
-    assert markdown.render(data.summary(), data.provenance(), data.speed()) == text
+    assert html_page.render(data.summary(), data.provenance(), data.speed()) == page
+    assert markdown_page.render(data.summary(), data.provenance(), data.speed()) == text
 
 
 def test_the_page_is_well_formed_and_loads_nothing(
@@ -330,13 +330,13 @@ def test_names_from_configuration_are_escaped(hostile: str) -> None:
     }
     summary = summary.model_copy(update={"tasks": rows, "models": cards, "histograms": [], "legacy": []})
     where = data.provenance(branch=hostile, commands={hostile: hostile}, packages={hostile: hostile})
-    page = html.render(summary, where, None)
+    page = html_page.render(summary, where, None)
     found = Elements(page).found
     assert [tag for tag, _ in found if tag == "script"] == ["script", "script"]
     assert "img" not in [tag for tag, _ in found]
     embedded = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
     assert embedded and json.loads(embedded[1])["provenance"]["branch"] == hostile
-    lines = markdown.render(summary, where, None).splitlines()
+    lines = markdown_page.render(summary, where, None).splitlines()
     outside = [re.sub(r"(`+).*?\1", "", line) for line in lines if not line.startswith("<details>")]
     assert not [line for line in outside if re.search(r"(?<!\\)<(?!/?details)", line)]
 

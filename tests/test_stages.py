@@ -21,12 +21,14 @@ import yaml
 
 import tiny_mirror
 from conftest import REPOSITORY, build_static_model
-from embrepro import config
-from embrepro.config import Config
+from embrepro import suite
+from embrepro.benchmarking import stage
+from embrepro.config import schema
+from embrepro.config.schema import Config
 from embrepro.errors import ConfigError, KitError, SourceError
 from embrepro.layout import Layout
-from embrepro.stages import aggregate, benchmark, download, encode, evaluate, report
-from embrepro.tasks import frozen, registry, requests, samples, suite
+from embrepro.pipeline import aggregate, download, encode, evaluate, report
+from embrepro.tasks import encode_requests, freezing, registry, samples
 from tiny_mirror import CLASSIFICATION, RETRIEVAL, STS, TASKS
 
 MODELS = ("big", "small")
@@ -44,7 +46,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def values(sources: Path, **changes: Any) -> dict[str, Any]:
     """A configuration over the sources; changes are given as section__key=value."""
-    composed = config.compose(["device.threads=1"], REPOSITORY / "conf")
+    composed = schema.compose(["device.threads=1"], REPOSITORY / "conf")
     composed["models"] = {
         name: {"org": "test", "name": name, "family": "static", "folder": str(sources / name)} for name in MODELS
     }
@@ -61,7 +63,7 @@ def values(sources: Path, **changes: Any) -> dict[str, Any]:
 
 
 def configuration(sources: Path, **changes: Any) -> Config:
-    return config.check(values(sources, **changes), "test")
+    return schema.check(values(sources, **changes), "test")
 
 
 def run(chosen: Config, layout: Layout) -> dict[str, Any]:
@@ -126,7 +128,7 @@ def test_the_scores_are_those_of_mteb_on_the_same_data(done: Layout, sources: Pa
     encoder = models.wrap(loaded, model, "1", models.facts(loaded))
     metrics = json.loads(metrics_bytes(done))
     for request in registry.resolve(chosen.tasks):
-        task = frozen.load_frozen(request, done.tasks / request.name)
+        task = freezing.load_frozen(request, done.tasks / request.name)
         result = mteb.evaluate(encoder, task, cache=None, co2_tracker=False, show_progress_bar=False).task_results[0]
         assert metrics["models"]["big"]["scores"][request.name] == result.get_score()
 
@@ -209,7 +211,7 @@ def test_another_model_under_the_same_name_is_encoded_and_scored_anew(project: L
     before = json.loads(metrics_bytes(project))
     chosen = values(sources)
     chosen["models"]["big"]["folder"] = str(sources / "small")
-    metrics = run(config.check(chosen, "test"), project)
+    metrics = run(schema.check(chosen, "test"), project)
     assert metrics["models"]["big"]["scores"] == metrics["models"]["small"]["scores"]
     assert metrics["models"]["big"]["scores"] != before["models"]["big"]["scores"]
     assert metrics["models"]["small"] == before["models"]["small"]
@@ -450,10 +452,10 @@ def test_a_sparse_model_goes_through_all_stages(sources: Path, sparse_folder: Pa
         benchmark={"repeats": 6, "batch_sizes": [4], "seconds": 0.01, "longest_batch": 5, "queries": 2},
     )
     changed["tasks"]["names"] += list(suite.CATEGORIES)
-    chosen, layout = config.check(changed, "test"), Layout(tmp_path)
+    chosen, layout = schema.check(changed, "test"), Layout(tmp_path)
     scores = run(chosen, layout)["models"]["small"]["scores"]
     assert all(score is not None for score in scores.values())
-    speed = benchmark.run(chosen, layout, "small").models["small"]
+    speed = stage.run(chosen, layout, "small").models["small"]
     summary, _ = report.read(layout)
     card = summary.models["small"]
     assert (card.family, card.similarity, card.dimensions) == ("sparse", "dot", speed.dimensions)
@@ -475,12 +477,12 @@ def test_a_cross_encoder_goes_through_all_stages_beside_an_embedding_model(
         tasks__names=[tiny_mirror.RERANKING, RETRIEVAL],
         benchmark={"repeats": 6, "batch_sizes": [4], "seconds": 0.01, "longest_batch": 5, "queries": 2},
     )
-    chosen, layout = config.check(changed, "test"), Layout(tmp_path)
+    chosen, layout = schema.check(changed, "test"), Layout(tmp_path)
     metrics = run(chosen, layout)
     assert metrics["models"]["small"]["scores"][tiny_mirror.RERANKING] > 0
     assert "a cross-encoder scores documents that are ranked already" in metrics["status"]["small"][RETRIEVAL]
     assert metrics["models"]["big"]["scores"][RETRIEVAL] is not None
-    assert benchmark.run(chosen, layout, "small").models["small"].dimensions is None
+    assert stage.run(chosen, layout, "small").models["small"].dimensions is None
     summary, _ = report.read(layout)
     row = next(row for row in summary.tasks if row.name == tiny_mirror.RERANKING)
     assert row.difference is not None
@@ -493,21 +495,21 @@ def test_a_cross_encoder_goes_through_all_stages_beside_an_embedding_model(
     listed = {path: path.read_bytes() for path in layout.tasks.rglob("*") if path.is_file()}
     (tmp_path / "nothing").mkdir()
     changed |= {"tasks": changed["tasks"] | {"rerank": 5}, "source": {"mirror": str(tmp_path / "nothing")}}
-    behind = run(config.check(changed, "test"), layout)
+    behind = run(schema.check(changed, "test"), layout)
     assert times(layout.embeddings("big")) == written
     assert 0 < behind["models"]["small"]["scores"].pop(RETRIEVAL) <= 1
     assert behind["models"]["small"]["scores"].items() <= metrics["models"]["small"]["scores"].items()
     summary, _ = report.read(layout)
     cells = next(row.cells for row in summary.tasks if row.name == RETRIEVAL)
     assert cells["big"].first_stage is None
-    bm25 = frozen.read_manifest(layout.tasks / RETRIEVAL).first_stage
+    bm25 = freezing.read_manifest(layout.tasks / RETRIEVAL).first_stage
     assert cells["small"].first_stage == bm25
     assert bm25 is not None
     assert bm25.score is not None
     report.run(chosen, layout)
     assert f"ranks anew BM25's first 5; BM25 alone {100 * bm25.score:.2f}" in (layout.reports / "report.md").read_text()
     changed["tasks"]["rerank"] = None
-    download.run(config.check(changed, "test"), layout)
+    download.run(schema.check(changed, "test"), layout)
     assert {path: path.read_bytes() for path in layout.tasks.rglob("*") if path.is_file()} == listed
 
 
@@ -678,5 +680,5 @@ def test_the_program_refuses_a_wrong_configuration_in_one_message(sources: Path,
 def test_listing_twice_gives_the_same_requests(done: Layout, sources: Path, tmp_path: Path) -> None:
     for request in registry.resolve(configuration(sources).tasks):
         folder = Path(shutil.copytree(done.tasks / request.name, tmp_path / request.name))
-        before = frozen.read_manifest(folder)
-        assert requests.write(request, folder) == before
+        before = freezing.read_manifest(folder)
+        assert encode_requests.write(request, folder) == before

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics
 
-from embrepro.analysis.resampling import StatisticsError, bootstrap_counts, evaluator, strata
-from embrepro.analysis.statistics import (
+from embrepro.statistics.estimates import (
     PairedDifference,
     holm,
     interval,
@@ -24,6 +23,7 @@ from embrepro.analysis.statistics import (
     sentence,
     verdict,
 )
+from embrepro.statistics.resampling import StatisticsError, bootstrap_counts, evaluator, strata
 
 Array = np.ndarray
 

@@ -22,14 +22,8 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from embrepro.errors import TaskError
-from embrepro.tasks.suite import CATEGORIES, TASKS, VERSION, content_hash, legacy_scores, read_items
-from embrepro.tasks.suite.items import (
-    RetrievalItem,
-    clustering_items,
-    file_name,
-    file_revision,
-    retrieval_items,
-)
+from embrepro.suite import CATEGORIES, TASKS, VERSION, content_hash, legacy_scores, read_items
+from embrepro.suite.items import RetrievalItem, clustering_items, file_name, file_revision, retrieval_items
 
 CLUSTERING = "EmbreproTopicClustering"
 RETRIEVAL = [name for name in CATEGORIES if name != CLUSTERING]
@@ -160,7 +154,7 @@ def test_topics_are_balanced() -> None:
 
 @pytest.mark.parametrize("task", CATEGORIES)
 def test_files_are_lf_utf8_and_end_with_a_newline(task: str) -> None:
-    content = (files("embrepro.tasks.suite") / "data" / file_name(task)).read_bytes()
+    content = (files("embrepro.suite") / "data" / file_name(task)).read_bytes()
     assert b"\r" not in content
     assert content.endswith(b"}\n")
     assert "\ufffd" not in content.decode("utf-8")
@@ -172,7 +166,7 @@ def test_files_are_lf_utf8_and_end_with_a_newline(task: str) -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A copy of the data files that a test may change."""
-    with as_file(files("embrepro.tasks.suite") / "data") as packaged:
+    with as_file(files("embrepro.suite") / "data") as packaged:
         return Path(shutil.copytree(packaged, tmp_path / "data"))
 
 
@@ -452,7 +446,7 @@ def test_the_scores_are_those_of_the_similarities_themselves(static: SentenceTra
 
 def test_the_older_overall_scores_are_the_stated_weighted_sums(static: SentenceTransformer) -> None:
     """Weights of the analysis: the first definition's sum is 0.68215 on the values it reported."""
-    from embrepro.tasks.suite.legacy import FIRST_WEIGHTS, SECOND_WEIGHTS
+    from embrepro.suite.legacy import FIRST_WEIGHTS, SECOND_WEIGHTS
 
     reported = {
         "semantic_similarity": 0.5424,

@@ -13,15 +13,15 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from embrepro.analysis import expected
-from embrepro.analysis import summary as sm
-from embrepro.analysis.expected import ExpectedFile, Judged, MeasuredRun
 from embrepro.cli import app
 from embrepro.errors import ConfigError, KitError
 from embrepro.files import write_json
 from embrepro.layout import Layout
-from embrepro.reporting import grids, pages
-from embrepro.stages.aggregate import metrics
+from embrepro.pipeline.aggregate import metrics
+from embrepro.regression import published
+from embrepro.regression.published import ExpectedFile, Judged, MeasuredRun
+from embrepro.report import grids, pages
+from embrepro.results import summary as sm
 
 REPOSITORY = Path(__file__).parents[1]
 EXPECTED = REPOSITORY / "conf" / "expected"
@@ -93,7 +93,7 @@ def lay(root: Path, found: sm.Summary) -> None:
 def judge(tmp_path: Path, found: sm.Summary) -> dict[str, Judged]:
     lay(tmp_path, found)
     file = ExpectedFile.model_validate(CONTENT)
-    return {each.task: each for each in expected.judge([file], expected.last_run(Layout(tmp_path)))}
+    return {each.task: each for each in published.judge([file], published.last_run(Layout(tmp_path)))}
 
 
 class TestVerdicts:
@@ -204,8 +204,8 @@ class TestTheProgram:
     def test_the_page_and_the_recorded_run_make_each_other(self, tmp_path: Path, run: Callable) -> None:
         lay(tmp_path, summary({"SciFact": (0.64508, "ndcg_at_10")}))
         assert run("--write", "docs/reproduced.md").exit_code == 0
-        record = expected.recorded(tmp_path / "docs" / "reproduced.json")
-        assert record == expected.last_run(Layout(tmp_path))
+        record = published.recorded(tmp_path / "docs" / "reproduced.json")
+        assert record == published.last_run(Layout(tmp_path))
         assert (tmp_path / "docs" / "reproduced.md").read_text(encoding="utf-8") == page_of(record)
 
 
@@ -245,23 +245,23 @@ class TestFiles:
         path = tmp_path / "mine.yaml"
         path.write_text(yaml.safe_dump(content), encoding="utf-8")
         with pytest.raises(ConfigError, match=message):
-            expected.load([path])
+            published.load([path])
 
     def test_two_files_about_one_model_are_refused(self, tmp_path: Path) -> None:
         for name in ("one.yaml", "two.yaml"):
             (tmp_path / name).write_text(yaml.safe_dump(CONTENT), encoding="utf-8")
         with pytest.raises(ConfigError, match="both about"):
-            expected.load([], tmp_path)
+            published.load([], tmp_path)
 
     def test_an_empty_folder_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="found none"):
-            expected.load([], tmp_path)
+            published.load([], tmp_path)
 
 
 class TestWhatIsExpected:
     def test_the_published_scores_are_there(self) -> None:
         """Scores of mteb's results repository at commit f4cc6c8b365a3c779dbc708d6affe0b0355b2ddf."""
-        files = {file.model.name: file for file in expected.load([], EXPECTED)}
+        files = {file.model.name: file for file in published.load([], EXPECTED)}
         assert {name: len(file.scores) for name, file in files.items()} == {
             MINILM: 82,
             "sentence-transformers/all-mpnet-base-v2": 77,
@@ -277,7 +277,7 @@ class TestWhatIsExpected:
     def test_every_task_is_one_that_mteb_knows_by_its_main_score_split_and_subset(self) -> None:
         import mteb
 
-        for file in expected.load([], EXPECTED):
+        for file in published.load([], EXPECTED):
             for name, score in file.scores.items():
                 task = mteb.get_task(name)
                 assert task.metadata.main_score == score.metric, name
@@ -288,38 +288,38 @@ class TestWhatIsExpected:
     def test_the_two_english_benchmarks_are_whole_for_minilm(self) -> None:
         import mteb
 
-        known = expected.load([EXPECTED / "minilm.yaml"])[0].scores
+        known = published.load([EXPECTED / "minilm.yaml"])[0].scores
         for benchmark in ("MTEB(eng, v1)", "MTEB(eng, v2)"):
             assert {task.metadata.name for task in mteb.get_benchmark(benchmark).tasks} <= known.keys()
 
 
 def page_of(record: MeasuredRun) -> str:
-    files = expected.load([], EXPECTED)
-    return grids.markdown(pages.reproduced(files, expected.judge(files, record), record))
+    files = published.load([], EXPECTED)
+    return grids.markdown(pages.reproduced(files, published.judge(files, record), record))
 
 
 class TestThePage:
     def test_it_is_what_its_recorded_run_and_the_expected_scores_make(self) -> None:
-        record = expected.recorded(REPOSITORY / "docs" / "reproduced.json")
+        record = published.recorded(REPOSITORY / "docs" / "reproduced.json")
         shown = (REPOSITORY / "docs" / "reproduced.md").read_text(encoding="utf-8")
         assert shown == page_of(record), "stale: run `embrepro verify --write docs/reproduced.md` after a run"
 
     def test_nothing_on_it_fails(self) -> None:
-        record = expected.recorded(REPOSITORY / "docs" / "reproduced.json")
-        verdicts = {each.verdict for each in expected.judge(expected.load([], EXPECTED), record)}
+        record = published.recorded(REPOSITORY / "docs" / "reproduced.json")
+        verdicts = {each.verdict for each in published.judge(published.load([], EXPECTED), record)}
         assert "OK" in verdicts and "FAIL" not in verdicts
 
     def test_a_damaged_record_is_named(self, tmp_path: Path) -> None:
         path = tmp_path / "reproduced.json"
         path.write_text("{}", encoding="utf-8")
         with pytest.raises(KitError, match="holds no recorded run"):
-            expected.recorded(path)
+            published.recorded(path)
 
 
 def test_the_documented_example_is_a_file_of_expected_scores(tmp_path: Path) -> None:
     page = (REPOSITORY / "docs" / "gate.md").read_text(encoding="utf-8")
     (tmp_path / "example.yaml").write_text(page.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
-    assert set(expected.load([tmp_path / "example.yaml"])[0].scores) == {
+    assert set(published.load([tmp_path / "example.yaml"])[0].scores) == {
         "SciFact",
         "TwentyNewsgroupsClustering",
     }

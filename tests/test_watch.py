@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from embrepro import console, processes, watching
-from embrepro.console import STATE_FOLDER
+from embrepro.progress import console, processes, watch
+from embrepro.progress.console import STATE_FOLDER
 
 WORKER = """
 import sys, time
-from embrepro.console import work
+from embrepro.progress.console import work
 with work("encode", "minilm [bold]SciFact", 40, "texts") as under_way:
     time.sleep(1)
     under_way.advance(10)
@@ -41,7 +41,7 @@ def worker(tmp_path: Path) -> Iterator[Process]:
 
 
 def test_work_under_way_is_read_as_it_was_written(worker: Process, tmp_path: Path) -> None:
-    (state,) = watching.states(tmp_path / STATE_FOLDER)
+    (state,) = watch.states(tmp_path / STATE_FOLDER)
     assert (state.stage, state.task, state.unit) == ("encode", "minilm [bold]SciFact", "texts")
     assert (state.owner, state.done, state.total) == (processes.identity(worker.pid), 10, 40)
     assert state.rate == pytest.approx(10, rel=0.5)  # ten in the second before the step
@@ -57,15 +57,15 @@ def test_a_killed_process_is_passed_over_with_its_file(worker: Process, tmp_path
     worker.kill()
     worker.wait()
     assert list((tmp_path / STATE_FOLDER).glob("*.json"))
-    assert watching.states(tmp_path / STATE_FOLDER) == []
+    assert watch.states(tmp_path / STATE_FOLDER) == []
 
 
 def test_a_number_given_to_a_later_process_does_not_revive_the_work(tmp_path: Path) -> None:
     this = processes.identity(os.getpid())
     _write(tmp_path, owner=this[:-1] + ("0" if this[-1] != "0" else "1"))
-    assert watching.states(tmp_path) == []
+    assert watch.states(tmp_path) == []
     _write(tmp_path, owner=this)
-    assert len(watching.states(tmp_path)) == 1
+    assert len(watch.states(tmp_path)) == 1
 
 
 def test_work_in_a_container_is_that_of_the_process_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +73,7 @@ def test_work_in_a_container_is_that_of_the_process_outside(tmp_path: Path, monk
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(processes.OWNER_VARIABLE, outside)
     with console.work("encode", "x", 9, "texts"):
-        (state,) = watching.states()
+        (state,) = watch.states()
     assert state.owner == outside
     assert not list((tmp_path / STATE_FOLDER).glob("*.json"))
 
@@ -81,13 +81,13 @@ def test_work_in_a_container_is_that_of_the_process_outside(tmp_path: Path, monk
 @pytest.mark.parametrize(("silent", "shown"), [(1, 1), (3600, 0)])
 def test_work_of_another_machine_is_shown_while_it_is_heard_of(tmp_path: Path, silent: int, shown: int) -> None:
     _write(tmp_path, owner="pid:[1] 2 3", updated=time.time() - silent)
-    assert len(watching.states(tmp_path)) == shown
+    assert len(watch.states(tmp_path)) == shown
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"stage": "encode"}'])
 def test_a_damaged_state_file_is_passed_over(tmp_path: Path, content: str) -> None:
     (tmp_path / "1.json").write_text(content, encoding="utf-8")
-    assert watching.states(tmp_path) == []
+    assert watch.states(tmp_path) == []
 
 
 def test_where_nothing_runs_it_says_so(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_where_nothing_runs_it_says_so(tmp_path: Path) -> None:
 
 
 def test_time_left_follows_from_the_rate_and_runs_down() -> None:
-    state = watching.State(
+    state = watch.State(
         stage="encode", task="x", total=100, unit="texts", owner="", done=20, started=1000.0, updated=1010.0
     )
     assert state.rate == 2.0

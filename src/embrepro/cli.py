@@ -13,11 +13,12 @@ from typing import Annotated, Literal
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from embrepro import console, containers
-from embrepro.config import Config, compose, dump, load
-from embrepro.config import check as check_config
+from embrepro import containers
+from embrepro.config.schema import Config, compose, dump, load
+from embrepro.config.schema import check as check_config
 from embrepro.errors import KitError
 from embrepro.layout import Layout
+from embrepro.progress import console
 
 INTERRUPTED = 130
 
@@ -85,7 +86,7 @@ def program(
 @_stage()
 def download() -> None:
     """Fetch, check and freeze models and tasks. The only stage that uses a network."""
-    from embrepro.stages import download as stage
+    from embrepro.pipeline import download as stage
 
     stage.run(load(), Layout())
 
@@ -94,7 +95,7 @@ def download() -> None:
 def encode(model: ModelKey) -> None:
     """Embed every task's distinct texts with a model."""
     config = _offline()
-    from embrepro.stages import encode as stage
+    from embrepro.pipeline import encode as stage
 
     stage.run(config, Layout(), model)
 
@@ -103,7 +104,7 @@ def encode(model: ModelKey) -> None:
 def evaluate(model: ModelKey) -> None:
     """Score a model by mteb's own task code over its stored embeddings."""
     config = _offline()
-    from embrepro.stages import evaluate as stage
+    from embrepro.pipeline import evaluate as stage
 
     stage.run(config, Layout(), model)
 
@@ -112,7 +113,7 @@ def evaluate(model: ModelKey) -> None:
 def benchmark(model: ModelKey) -> None:
     """Measure a model's speed, memory and size in turn with the baseline's."""
     config = _offline()
-    from embrepro.stages import benchmark as stage
+    from embrepro.benchmarking import stage
 
     stage.run(config, Layout(), model)
 
@@ -121,7 +122,7 @@ def benchmark(model: ModelKey) -> None:
 def aggregate() -> None:
     """Compare the models and write the metrics."""
     config = _offline()
-    from embrepro.stages import aggregate as stage
+    from embrepro.pipeline import aggregate as stage
 
     stage.run(config, Layout())
 
@@ -130,7 +131,7 @@ def aggregate() -> None:
 def report() -> None:
     """Write report.md and report.html."""
     config = _offline()
-    from embrepro.stages import report as stage
+    from embrepro.pipeline import report as stage
 
     stage.run(config, Layout())
 
@@ -139,7 +140,7 @@ def report() -> None:
 def check() -> None:
     """Fail where a requested task has no score, naming each with its reason."""
     config = _offline()
-    from embrepro.stages import report as stage
+    from embrepro.pipeline import report as stage
 
     stage.check(config, Layout())
 
@@ -149,7 +150,7 @@ def mirror(
     folder: Annotated[Path, typer.Argument(help="Folder to fill; made if it does not exist.")],
 ) -> None:
     """Copy what a configuration needs into a mirror folder, for a machine without network."""
-    from embrepro.stages import mirror as stage
+    from embrepro.pipeline import mirror as stage
 
     stage.fill(load(), folder)
 
@@ -163,9 +164,9 @@ def claims(
 ) -> None:
     """Hold claims against the last run: claimed, measured, published, verdict."""
     config = _offline()
-    from embrepro.analysis import judgement
-    from embrepro.reporting import terminal
-    from embrepro.stages import report as stage
+    from embrepro.pipeline import judgement
+    from embrepro.pipeline import report as stage
+    from embrepro.report import terminal
 
     terminal.print_verdicts(judgement.verdicts(*stage.read(Layout()), files or config.claim_files), as_json=as_json)
 
@@ -176,8 +177,8 @@ def doctor(
 ) -> None:
     """Examine results for lost and impossible scores, and name the likely cause."""
     console.go_offline()
-    from embrepro.analysis import doctor as examination
-    from embrepro.reporting import terminal
+    from embrepro.doctor import examination
+    from embrepro.report import terminal
     from embrepro.tasks import registry
 
     if terminal.print_findings(examination.examine(folder, lookup=registry.find)):
@@ -189,9 +190,9 @@ def watch(
     once: Annotated[bool, typer.Option("--once", help="Print the state once and stop.")] = False,
 ) -> None:
     """Show what a running pipeline is doing: stage, task, done, rate, time left. Ctrl-C ends it."""
-    from embrepro import watching
+    from embrepro.progress import watch
 
-    watching.watch(once=once)
+    watch.watch(once=once)
 
 
 @app.command(name="compose", rich_help_panel=TOOLS)
@@ -220,13 +221,13 @@ def verify(
 ) -> None:
     """Hold the last run against published scores: exit 0, 1 where one is a FAIL, 2 where nothing could be judged."""
     with _exits_2():
-        from embrepro.analysis import expected
         from embrepro.files import write_json, write_text
-        from embrepro.reporting import grids, pages
+        from embrepro.regression import published
+        from embrepro.report import grids, pages
 
-        expectations = expected.load(files or [])
-        measured = expected.last_run(Layout())
-        judged = expected.judge(expectations, measured)
+        expectations = published.load(files or [])
+        measured = published.last_run(Layout())
+        judged = published.judge(expectations, measured)
         if write:
             write_text(write, grids.markdown(pages.reproduced(expectations, judged, measured)))
             write_json(write.with_suffix(".json"), measured.model_dump())
@@ -244,12 +245,12 @@ def compare(
 ) -> None:
     """Every score at two revisions, how certain its change is, and what else changed between them."""
     with _exits_2():
-        from embrepro.analysis import changes, revisions
         from embrepro.files import dump_json
-        from embrepro.reporting import grids, pages
+        from embrepro.regression import diff, revisions
+        from embrepro.report import grids, pages
 
         root = Layout().root
-        comparison = changes.compare(revisions.load(root, old), revisions.load(root, new))
+        comparison = diff.compare(revisions.load(root, old), revisions.load(root, new))
         page = pages.compared(comparison)
         if as_json:
             typer.echo(dump_json(comparison.model_dump()), nl=False)
@@ -268,10 +269,10 @@ def gate(
 ) -> None:
     """Fail a change that made a score really fall or lost one: exit 0, 1 where it fails, 2 where it cannot be judged."""
     with _exits_2():
-        from embrepro.analysis import gate as decision
-        from embrepro.analysis import revisions
         from embrepro.files import write_text
-        from embrepro.reporting import grids, pages
+        from embrepro.regression import gate as decision
+        from embrepro.regression import revisions
+        from embrepro.report import grids, pages
 
         chosen, root = decision.rules(rules), Layout().root
         outcome = decision.judge(revisions.load(root, against), revisions.load(root, revision), chosen)
@@ -291,9 +292,9 @@ def history(
 ) -> None:
     """Every metric over the commits that changed reports/metrics.json."""
     with _exits_2():
-        from embrepro.analysis import history as past
         from embrepro.files import write_text
-        from embrepro.reporting import grids, pages
+        from embrepro.regression import history as past
+        from embrepro.report import grids, pages
 
         points = past.read(Layout().root, until)
         if html:

@@ -22,12 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from embrepro import console, processes
-from embrepro.config import Config
+from embrepro.config.schema import Config
 from embrepro.errors import ConfigError, KitError
 from embrepro.files import sha256
-from embrepro.processes import OWNER_VARIABLE
-from embrepro.reporting.provenance import IMAGE_VARIABLE, REVISION_VARIABLE, revision
+from embrepro.progress import console, processes
+from embrepro.progress.processes import OWNER_VARIABLE
+from embrepro.results.provenance import IMAGE_VARIABLE, REVISION_VARIABLE, revision
 
 LOCK_LABEL = "embrepro.lock.sha256"
 REPOSITORY_LABEL = "embrepro.repository"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from embrepro.config import ModelConfig
+from embrepro.config.schema import ModelConfig
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from sentence_transformers import SimilarityFunction
 
 from embrepro.embeddings.store import Rows
 from embrepro.errors import ReplayError
-from embrepro.tasks.requests import RequestList, prompt_kind, texts_of
+from embrepro.tasks.encode_requests import RequestList, prompt_kind, texts_of
 
 if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata

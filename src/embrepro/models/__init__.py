@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embrepro.config import Device, ModelConfig
+from embrepro.config.schema import Device, ModelConfig
 from embrepro.errors import ConfigError, SourceError
 from embrepro.models import cross_encoder, dense, sparse, static
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embrepro.config import ModelConfig
+from embrepro.config.schema import ModelConfig
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embrepro.config import Distillation, ModelConfig
+from embrepro.config.schema import Distillation, ModelConfig
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

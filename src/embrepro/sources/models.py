@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from embrepro.config import ModelConfig, Weights
+from embrepro.config.schema import ModelConfig, Weights
 from embrepro.errors import KitError, SourceError
 from embrepro.files import fingerprint, read_model, replacing_folder, sha256, source_hash, write_json
 from embrepro.sources import snapshots

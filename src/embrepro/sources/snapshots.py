@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from embrepro.config import Weights
+from embrepro.config.schema import Weights
 from embrepro.errors import SourceError
 from embrepro.files import fingerprint, sha256
 

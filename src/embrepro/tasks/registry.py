@@ -10,10 +10,10 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from embrepro.config import Tasks
-from embrepro.documents import suggest
+from embrepro import suite
+from embrepro.config.documents import suggest
+from embrepro.config.schema import Tasks
 from embrepro.errors import ConfigError
-from embrepro.tasks import suite
 
 if TYPE_CHECKING:
     from mteb import AbsTask

@@ -1,8 +1,8 @@
 """Per-sample scores: what each query, pair or document contributed to a task's main score.
 
-mteb keeps only the aggregates. `collect_samples` listens at the point where a task hands predictions and gold labels to its metric,
-so the samples are the very inputs of the score. Columns: split, subset, sample, replicate, score, target; `statistic`
-says how the main score follows from them (`analysis.statistics.point` recomputes it), and is None for the few main
+mteb keeps only the aggregates. `collect_samples` listens at the point where a task hands predictions and gold labels to
+its metric, so the samples are the very inputs of the score. Columns: split, subset, sample, replicate, score, target; `statistic`
+says how the main score follows from them (`statistics.estimates.point` recomputes it), and is None for the few main
 scores that no single sample contributes to.
 """
 

@@ -1,1 +1,0 @@
-"""Statistics, comparison, claims and recommendation over measured values."""

@@ -1,0 +1,158 @@
+"""The clock: how long a model takes for texts, how sure that is, and what it weighs in a process of its own.
+
+Models that are to be compared are loaded into one process and measured in turn, so that whatever else the
+machine is doing falls on each of them alike.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from itertools import cycle, islice
+from multiprocessing import get_context
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import embrepro.models
+from embrepro.benchmarking.speed import RepeatedMeasure
+from embrepro.config.schema import Device, ModelConfig
+from embrepro.errors import KitError
+from embrepro.progress import console
+
+if TYPE_CHECKING:
+    from embrepro.models import Loaded
+
+CONFIDENCE = 0.95
+GROWTH = 8
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """A model alone in a fresh process."""
+
+    load_seconds: list[float]
+    peak_memory_mb: float
+
+
+def use_threads(device: Device) -> int:
+    """Give PyTorch the threads the configuration says; returns their number."""
+    import torch
+
+    torch.set_num_threads(device.threads or os.cpu_count() or 1)
+    return torch.get_num_threads()
+
+
+def take(texts: Sequence[str], count: int, start: int = 0) -> list[str]:
+    """`count` texts from index `start` on, beginning again after the last."""
+    first = start % len(texts)
+    return list(islice(cycle(texts), first, first + count))
+
+
+def seconds(loaded: Loaded, texts: list[str], batch_size: int) -> float:
+    """Wall-clock seconds to work off texts, from strings to vectors or scores in main memory."""
+    _wait(loaded)
+    started = perf_counter()
+    embrepro.models.process_texts(loaded, texts, batch_size)
+    _wait(loaded)
+    return perf_counter() - started
+
+
+def calibrate(loaded: Loaded, texts: Sequence[str], batch_size: int, at_least: float) -> tuple[int, float]:
+    """How many texts, in whole batches, take at least `at_least` seconds, and how many a second those were.
+
+    The calls it takes to find out are the warm-up.
+    """
+    count = batch_size
+    while (elapsed := seconds(loaded, take(texts, count), batch_size)) < at_least:
+        wanted = min(GROWTH, 1.2 * at_least / elapsed) * count
+        count = max(-(-int(wanted) // batch_size), count // batch_size + 1) * batch_size
+    return count, count / elapsed
+
+
+def measure(values: Sequence[float]) -> RepeatedMeasure:
+    """The median of independent repeats and its 95 % interval by order statistics.
+
+    The interval is the exact one that inverts the sign test (Conover, Practical Nonparametric Statistics,
+    3rd ed., section 3.2); it assumes nothing about how times are distributed. Six repeats are the fewest that
+    have one.
+    """
+    import numpy as np
+    from scipy.stats import quantile_test
+
+    middle = float(np.median(values))
+    interval = quantile_test(values, q=middle, p=0.5).confidence_interval(CONFIDENCE)
+    return RepeatedMeasure(median=middle, low=float(interval.low), high=float(interval.high), repeats=len(values))
+
+
+def footprint(
+    folder: Path, model: ModelConfig, device: Device, texts: list[str], batch_size: int, repeats: int
+) -> Footprint:
+    """Load a model and embed texts in a fresh process, where nothing else is in memory.
+
+    Libraries map a model's weights into memory: what counts as resident are those that the texts made use of.
+
+    Args:
+        folder: the model's snapshot.
+        model: its configuration.
+        device: what to load it on.
+        texts: embedded once, at `batch_size`, before the peak is read.
+        batch_size: texts encoded at once.
+        repeats: times the model is loaded for `load_seconds`, after a first time that does not count because
+            it also loads libraries and fills the file cache.
+
+    Raises:
+        KitError: the process was killed, most likely for want of memory.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=console.silence_libraries) as fresh:
+        try:
+            return fresh.submit(_footprint, folder, model, device, texts, batch_size, repeats).result()
+        except BrokenProcessPool:
+            raise KitError(
+                f"The process that loaded {model.full_name} to measure its memory was killed, most likely"
+                " because the machine has too little. Free some, or lower the model's batch_size."
+            ) from None
+
+
+def _footprint(
+    folder: Path, model: ModelConfig, device: Device, texts: list[str], batch_size: int, repeats: int
+) -> Footprint:
+    use_threads(device)
+    loaded = embrepro.models.load(folder, model, device)
+    seconds(loaded, texts, batch_size)
+    peak = _peak_memory()
+    load_seconds = []
+    for _ in range(repeats):
+        del loaded
+        gc.collect()
+        started = perf_counter()
+        loaded = embrepro.models.load(folder, model, device)
+        _wait(loaded)
+        load_seconds.append(perf_counter() - started)
+    return Footprint(load_seconds, peak / 1e6)
+
+
+def _peak_memory() -> int:
+    """Bytes of this process's resident set at its highest so far.
+
+    From /proc, not getrusage: the latter starts a child at the peak of the parent it was forked from.
+    """
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        raise KitError(
+            "The peak memory of a process is read from VmHWM in /proc/self/status, which this system lacks."
+        ) from None
+
+
+def _wait(loaded: Loaded) -> None:
+    """Let a GPU finish what it was given: its calls return before their work is done."""
+    if loaded.device.type == "cuda":
+        import torch
+
+        torch.cuda.synchronize(loaded.device)

@@ -1,0 +1,278 @@
+"""Benchmark: speed, memory and size of a model, measured in turn with the baseline in one process.
+
+Texts are English ones of the kit's own suite, the same at every run. Times go from strings to vectors, so the
+tokenizer counts, as it does for whoever uses the model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import platform
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import psutil
+
+import embrepro.models
+from embrepro.benchmarking import clock
+from embrepro.benchmarking.speed import Latency, Machine, ModelSpeed, RepeatedMeasure, SpeedReport, Throughput
+from embrepro.config.schema import Benchmark, Config
+from embrepro.files import read_model, write_json
+from embrepro.layout import Layout
+from embrepro.progress import console
+from embrepro.report.cells import quantity
+from embrepro.results import provenance
+from embrepro.sources import models as model_sources
+from embrepro.suite.items import CATEGORIES, ClusteringItem, RetrievalItem, read_items
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+STAGE = "benchmark"
+Length = Literal["short", "medium", "long"]
+LANGUAGE = "eng-Latn"
+SHORT_WORDS = range(5, 11)
+FEWEST_WORDS: dict[Length, int] = {"medium": 36, "long": 196}
+LENGTHS: tuple[Length, ...] = ("short", *FEWEST_WORDS)
+WARM_UP_QUERIES = 20
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One cell of the throughput table."""
+
+    length: Length
+    batch_size: int
+
+
+@dataclass
+class Contender:
+    """A loaded model and what was measured of it so far."""
+
+    key: str
+    loaded: SentenceTransformer
+    counts: dict[Setting, int] = field(default_factory=dict)
+    rates: dict[Setting, list[float]] = field(default_factory=dict)
+    latencies: list[list[float]] = field(default_factory=list)
+
+
+def run(config: Config, layout: Layout, key: str) -> SpeedReport:
+    """Measure a model, in turn with the baseline unless it is that, and write `benchmarks/<key>.json`.
+
+    Raises:
+        ConfigError: an unknown model, or a device that is not there.
+        SourceError: a model's files are damaged or do not load.
+        KitError: a model does not fit into memory.
+    """
+    config.model(key)
+    started = time.monotonic()
+    threads = clock.use_threads(config.device)
+    contenders = [_load(config, layout, each) for each in dict.fromkeys([key, config.baseline])]
+    pool = {length: texts(length) for length in LENGTHS}
+    _calibrate(contenders, pool, config.benchmark)
+    _measure_throughput(contenders, pool, config.benchmark.repeats)
+    _measure_latency(contenders, config.benchmark)
+    *challengers, baseline = contenders
+    report = SpeedReport(
+        baseline=config.baseline,
+        machine=_machine(config, layout, threads),
+        models={each.key: _speed(config, layout, each, pool) for each in contenders},
+        throughput_ratio={each.key: throughput_ratio(each.rates, baseline.rates) for each in challengers},
+        latency_ratio={each.key: latency_ratio(each.latencies, baseline.latencies) for each in challengers},
+    )
+    write_json(layout.benchmark(key), report.model_dump())
+    _say(report, key, time.monotonic() - started)
+    return report
+
+
+def combine(config: Config, layout: Layout) -> SpeedReport | None:
+    """All models' benchmarks as one, written to `reports/speed.json`; None, and no file, where there is none.
+
+    The baseline's numbers are those measured in turn with the candidate, where there are such.
+    """
+    measured = {
+        key: read_model(layout.benchmark(key), SpeedReport) for key in config.models if layout.benchmark(key).is_file()
+    }
+    if not measured:
+        layout.speed.unlink(missing_ok=True)
+        return None
+    leading = measured.get(config.candidate) or next(iter(measured.values()))
+    models = {key: each.models[key] for key, each in measured.items()} | leading.models
+    paired = {key: each for key, each in measured.items() if key != config.baseline}
+    report = SpeedReport(
+        baseline=config.baseline,
+        machine=leading.machine,
+        models=models,
+        throughput_ratio={key: each.throughput_ratio[key] for key, each in paired.items()},
+        latency_ratio={key: each.latency_ratio[key] for key, each in paired.items()},
+    )
+    write_json(layout.speed, report.model_dump())
+    return report
+
+
+def texts(length: Length) -> list[str]:
+    """Distinct English texts of the suite: of 5 to 10 words, or joined until they have about 40 or 200 words.
+
+    They come in the order of their hashes, which mixes categories and is the same everywhere.
+    """
+    found = _mixed(text for item in _english() for text in _texts_of(item))
+    if length == "short":
+        return [text for text in found if len(text.split()) in SHORT_WORDS]
+    return list(_joined(found, FEWEST_WORDS[length]))
+
+
+def queries(count: int) -> list[str]:
+    """Queries of the suite, for the latency of a single one."""
+    return clock.take(_mixed(item.query for item in _english() if isinstance(item, RetrievalItem)), count)
+
+
+def throughput_ratio(
+    model: Mapping[Setting, Sequence[float]], baseline: Mapping[Setting, Sequence[float]]
+) -> RepeatedMeasure:
+    """Texts per second, model over baseline: each repeat's geometric mean over settings that both have."""
+    common = [setting for setting in model if setting in baseline]
+    ratios = np.array([np.divide(model[setting], baseline[setting]) for setting in common])
+    return clock.measure(np.exp(np.log(ratios).mean(axis=0)).tolist())
+
+
+def latency_ratio(model: Sequence[Sequence[float]], baseline: Sequence[Sequence[float]]) -> RepeatedMeasure:
+    """Median time of the baseline over the model's in each repeat; above 1 the model is faster."""
+    return clock.measure([float(np.median(b) / np.median(m)) for m, b in zip(model, baseline, strict=True)])
+
+
+def _english() -> Iterator[RetrievalItem | ClusteringItem]:
+    for task in CATEGORIES:
+        yield from (item for item in read_items(task) if item.language == LANGUAGE)
+
+
+def _texts_of(item: RetrievalItem | ClusteringItem) -> list[str]:
+    return [item.query, item.positive, *item.negatives] if isinstance(item, RetrievalItem) else [item.text]
+
+
+def _mixed(found: Iterable[str]) -> list[str]:
+    return sorted(set(found), key=lambda text: hashlib.sha256(text.encode()).digest())
+
+
+def _joined(found: Sequence[str], words: int) -> Iterator[str]:
+    parts: list[str] = []
+    for text in found:
+        parts.append(text)
+        if sum(len(part.split()) for part in parts) >= words:
+            yield " ".join(parts)
+            parts = []
+
+
+def _load(config: Config, layout: Layout, key: str) -> Contender:
+    _, snapshot = model_sources.read(layout.models / key)
+    return Contender(key, embrepro.models.load(snapshot, config.models[key], config.device))
+
+
+def _calibrate(contenders: Sequence[Contender], pool: Mapping[Length, list[str]], wanted: Benchmark) -> None:
+    """Find how many texts each measurement takes; leave out batches that would take a model too long."""
+    for contender, length in product(contenders, LENGTHS):
+        rate = math.inf
+        for batch_size in wanted.batch_sizes:
+            if batch_size / rate > wanted.longest_batch:
+                break
+            count, rate = clock.calibrate(contender.loaded, pool[length], batch_size, wanted.seconds)
+            contender.counts[Setting(length, batch_size)] = count
+
+
+def _measure_throughput(contenders: Sequence[Contender], pool: Mapping[Length, list[str]], repeats: int) -> None:
+    """Every setting once in each repeat, the models in turn: a slow moment falls on one repeat of each alike.
+
+    Each repeat goes on to the next texts, so that a handful of them does not stand for all.
+    """
+    settings = list(dict.fromkeys(setting for each in contenders for setting in each.counts))
+    with console.work(STAGE, f"{contenders[0].key} throughput", repeats * len(settings), "settings") as work:
+        for repeat, setting in product(range(repeats), settings):
+            for contender in contenders:
+                if count := contender.counts.get(setting):
+                    chosen = clock.take(pool[setting.length], count, repeat * count)
+                    elapsed = clock.seconds(contender.loaded, chosen, setting.batch_size)
+                    contender.rates.setdefault(setting, []).append(count / elapsed)
+            work.advance(1)
+
+
+def _measure_latency(contenders: Sequence[Contender], wanted: Benchmark) -> None:
+    asked = queries(wanted.queries * wanted.repeats)
+    for contender in contenders:
+        for query in asked[:WARM_UP_QUERIES]:
+            clock.seconds(contender.loaded, [query], 1)
+    with console.work(STAGE, f"{contenders[0].key} latency", len(asked), "queries") as work:
+        for start in range(0, len(asked), wanted.queries):
+            for contender in contenders:
+                contender.latencies.append([])
+            for query in asked[start : start + wanted.queries]:
+                for contender in contenders:
+                    contender.latencies[-1].append(1000 * clock.seconds(contender.loaded, [query], 1))
+                work.advance(1)
+
+
+def _speed(config: Config, layout: Layout, contender: Contender, pool: Mapping[Length, list[str]]) -> ModelSpeed:
+    model = config.models[contender.key]
+    manifest, snapshot = model_sources.read(layout.models / contender.key)
+    known = embrepro.models.facts(contender.loaded)
+    size = config.device.batch_size or model.batch_size
+    batch = clock.take(pool["long"], size)
+    alone = clock.footprint(snapshot, model, config.device, batch, size, config.benchmark.repeats)
+    samples = [value for block in contender.latencies for value in block]
+    p50, p95, p99 = np.percentile(samples, [50, 95, 99]).tolist()
+    return ModelSpeed(
+        model=contender.key,
+        load_seconds=clock.measure(alone.load_seconds),
+        peak_memory_mb=alone.peak_memory_mb,
+        throughput=[_throughput(contender, setting, pool[setting.length]) for setting in contender.counts],
+        latency=Latency(p50=p50, p95=p95, p99=p99, samples=samples),
+        size_mb=manifest.bytes / 1e6,
+        dimensions=known.dimensions,
+        parameters=known.parameters,
+        max_seq_length=known.max_seq_length,
+        normalised=known.normalised,
+    )
+
+
+def _throughput(contender: Contender, setting: Setting, pool: list[str]) -> Throughput:
+    rates = contender.rates[setting]
+    embedded = pool[: contender.counts[setting] * len(rates)]
+    tokens_per_text = embrepro.models.count_tokens(contender.loaded, embedded) / len(embedded)
+    rate = clock.measure(rates)
+    return Throughput(
+        length=setting.length,
+        tokens_per_text=tokens_per_text,
+        batch_size=setting.batch_size,
+        texts_per_second=rate,
+        tokens_per_second=RepeatedMeasure(
+            median=rate.median * tokens_per_text,
+            low=rate.low * tokens_per_text,
+            high=rate.high * tokens_per_text,
+            repeats=rate.repeats,
+        ),
+    )
+
+
+def _machine(config: Config, layout: Layout, threads: int) -> Machine:
+    found = provenance.collect(layout.root, device=config.device.name, threads=threads)
+    return Machine(
+        processor=found.processor,
+        cores=found.cores,
+        threads=threads,
+        device=f"{found.device} ({found.gpu})" if found.gpu else found.device,
+        memory_gb=psutil.virtual_memory().total / 1e9,
+        system=f"{platform.system()} {platform.release()}",
+    )
+
+
+def _say(report: SpeedReport, key: str, seconds: float) -> None:
+    found = report.models[key]
+    fastest = max(setting.texts_per_second.median for setting in found.throughput)
+    words = f"up to {fastest:.0f} texts/s, a query in {found.latency.p50:.2f} ms, {found.size_mb:.1f} MB"
+    if ratio := report.throughput_ratio.get(key):
+        interval = f"[{quantity(ratio.low)}, {quantity(ratio.high)}]"
+        words += f", {quantity(ratio.median)} {interval} times the throughput of {report.baseline}"
+    console.say(f"benchmark {key}: {words}, measured in {console.duration(seconds)}")

@@ -1,0 +1,1 @@
+"""Claims about models, bound to measurable quantities and judged against a run."""

@@ -1,0 +1,1 @@
+"""Examination of result files for lost and impossible scores."""

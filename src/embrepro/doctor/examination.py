@@ -1,0 +1,361 @@
+"""What is wrong with a folder of mteb results, and why: scores missing, impossible or somebody else's.
+
+Reads what mteb 1.x and 2.x write (`<org>__<model>/<revision>/<Task>.json`, or the older flat layout with
+one folder a model), which is also what this kit writes. It looks at the files as they lie, never through
+mteb's own reader, which turns an empty result into a NaN or drops it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from embrepro.doctor.result_files import Broken, Result, read_folder
+from embrepro.errors import KitError
+
+if TYPE_CHECKING:
+    from mteb import AbsTask
+
+Severity = Literal["error", "warning", "note"]
+Lookup = Callable[[str], "AbsTask"]
+
+_INSTANT = 1e-3  # seconds; loading and scoring anything at all takes longer
+_SIGNED_METRICS = ("spearman", "pearson", "kendalltau", "p-MRR", "ap_diff", "silhouette", "mcc", "ami", "ari")
+_RETRIEVAL = ("Retrieval", "Reranking", "InstructionRetrieval", "InstructionReranking")
+
+_LANGUAGE_CAUSE = (
+    "the language code: mteb expects ISO 639-3 codes such as 'eng', and languages=['en'] (or ['english']) "
+    "matches no subset; mteb 1.x then leaves the task without subsets, loops over nothing and writes empty "
+    "scores without an error. Monolingual classification and retrieval tasks ignore the filter, so they are "
+    "scored all the same"
+)
+_LANGUAGE_ADVICE = "ask for languages=['eng'], delete the empty files (they count as done) and run these tasks again"
+
+
+class Finding(BaseModel):
+    """One thing that is wrong, with its likely cause and what to do."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    severity: Severity
+    file: str = Field(description='path below the examined folder; "." for the folder itself')
+    what: str
+    cause: str
+    advice: str
+
+
+@dataclass(frozen=True)
+class _Expected:
+    """What mteb's metadata say of a task."""
+
+    type: str
+    main_score: str
+    splits: frozenset[str]
+    subsets: frozenset[str]
+    revision: str | None
+    base_evaluate: bool
+    aggregate: bool
+    queries: dict[str, int]
+
+
+def examine(folder: Path, *, lookup: Lookup | None = None) -> list[Finding]:
+    """Examine a result folder, the whole or one model's.
+
+    Args:
+        folder: holds result files of mteb at any depth.
+        lookup: finds a task by name, KeyError or KitError for an unknown one; mteb's own by default. Pass one
+            that knows further tasks where a run had them.
+
+    Returns:
+        Findings, errors first, each kind in the order of files; empty where nothing is wrong.
+
+    Raises:
+        KitError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise KitError(f"expected a folder of mteb results at {folder}, found none; name the folder that holds them")
+    results, broken = read_folder(folder)
+    if not results and not broken:
+        return [
+            Finding(
+                severity="error",
+                file=".",
+                what="no result file of mteb in this folder",
+                cause="the evaluation stopped before its first task, or wrote somewhere else",
+                advice="look for <org>__<model>/<revision>/<Task>.json and name the folder above it",
+            )
+        ]
+    expected = {name: _expected(name, lookup or _mteb_task) for name in {result.task for result in results}}
+    findings = [_broken(each) for each in broken]
+    findings += _signature(results, expected)
+    for result in results:
+        findings += _examine_file(result, expected[result.task])
+    findings += _missing_meta(folder, results)
+    findings += _unequal_tasks(results)
+    findings += _identical(results)
+    order: dict[Severity, int] = {"error": 0, "warning": 1, "note": 2}
+    return sorted(findings, key=lambda finding: order[finding.severity])
+
+
+def _mteb_task(name: str) -> AbsTask:
+    import mteb  # takes seconds, and only an examination with result files needs it
+
+    return mteb.get_task(name)
+
+
+def _expected(name: str, lookup: Lookup) -> _Expected | None:
+    try:
+        task = lookup(name)
+    except (KeyError, KitError):
+        return None
+    from mteb.abstasks import AbsTask
+    from mteb.abstasks.aggregated_task import AbsTaskAggregate
+
+    statistics: dict[str, Any] = dict(task.metadata.descriptive_stats or {})
+    return _Expected(
+        type=task.metadata.type,
+        main_score=task.metadata.main_score,
+        splits=frozenset(task.metadata.eval_splits),
+        subsets=frozenset(task.metadata.hf_subsets_to_langscripts),
+        revision=task.metadata.revision if isinstance(task.metadata.revision, str) else None,
+        base_evaluate=type(task).evaluate is AbsTask.evaluate,
+        aggregate=isinstance(task, AbsTaskAggregate),
+        queries={split: int(found["num_queries"]) for split, found in statistics.items() if found.get("num_queries")},
+    )
+
+
+def _signature(results: Sequence[Result], expected: dict[str, _Expected | None]) -> list[Finding]:
+    """The wrong language code leaves empty exactly the tasks that inherit mteb's base evaluation."""
+    findings = []
+    for folder, files in _by_folder(results).items():
+        empty = [result for result in files if result.is_empty]
+        scored = [result for result in files if not result.is_empty]
+        if not empty:
+            continue
+        inherits = [_inherits_base(expected[result.task]) for result in empty]
+        overrides = [not _inherits_base(expected[result.task]) for result in scored]
+        names = ", ".join(result.task for result in empty)
+        what = f"{len(empty)} of {len(files)} tasks have empty scores ({names})"
+        if all(inherits) and scored and all(overrides):
+            kinds = sorted({_type(expected[result.task]) for result in scored})
+            what += f", while {len(scored)} of type {' and '.join(kinds)} are scored"
+            also = _others_with_the_same(results, files, empty)
+            findings.append(_error(folder, what + also, _LANGUAGE_CAUSE, _LANGUAGE_ADVICE))
+        else:
+            cause = "a subset or split filter that left nothing to evaluate (hf_subsets=[], eval_splits=[], a language)"
+            findings.append(_error(folder, what, cause, "run these tasks again without the filter"))
+    return findings
+
+
+def _inherits_base(task: _Expected | None) -> bool:
+    return task is not None and task.base_evaluate
+
+
+def _type(task: _Expected | None) -> str:
+    return "unknown" if task is None else task.type
+
+
+def _others_with_the_same(results: Sequence[Result], files: Sequence[Result], empty: Sequence[Result]) -> str:
+    """Models that lack the same tasks: then no model is to blame."""
+    lacking = defaultdict(set)
+    for result in results:
+        if result.is_empty:
+            lacking[result.model].add(result.task)
+    tasks = {result.task for result in empty}
+    same = sorted(model for model, lost in lacking.items() if lost == tasks and model != files[0].model)
+    return f"; the same tasks as {', '.join(same)}, so it is not this model's doing" if same else ""
+
+
+def _examine_file(result: Result, task: _Expected | None) -> list[Finding]:
+    if result.is_empty:
+        return [_empty_file(result, task)]
+    findings = [*_bad_scores(result, task), *_instant(result)]
+    if task is None:
+        findings.append(
+            Finding(
+                severity="note",
+                file=result.file,
+                what=f"mteb does not know {result.task}",
+                cause="a task of one's own, or one that was renamed or removed",
+                advice="splits, subsets and range were not checked; compare the name with mteb.get_tasks()",
+            )
+        )
+        return findings
+    return [
+        *findings,
+        *_missing_parts(result, task),
+        *_revision(result, task),
+        *_dropped_queries(result, task),
+    ]
+
+
+def _empty_file(result: Result, task: _Expected | None) -> Finding:
+    instant = result.seconds is not None and result.seconds < _INSTANT
+    time = "" if result.seconds is None else f" after {result.seconds:.2g} s"
+    cause = "no subset was left to evaluate"
+    if instant and (task is None or task.base_evaluate):
+        cause += ": most often a language code such as 'en' where mteb expects 'eng'"
+    advice = (
+        "delete this file, which counts as done, and evaluate the task again with languages=['eng'] or without a filter"
+    )
+    return _error(result.file, f"{result.task}: empty scores{time}", cause, advice)
+
+
+def _bad_scores(result: Result, task: _Expected | None) -> Iterable[Finding]:
+    metric = task.main_score if task else "main score"
+    least = -1.0 if task is None or any(name in metric for name in _SIGNED_METRICS) else 0.0
+    for split, subset, score in result.scores:
+        where = f"{result.task} {split}/{subset}"
+        if score is None or math.isnan(score):
+            cause = "embeddings that are all equal, zero or NaN; for an aggregate task, a part that failed"
+            advice = "look at the embeddings, then delete this file: a stored NaN is never computed again"
+            said = "none" if score is None else "NaN"
+            yield _error(result.file, f"{where}: {metric} is {said}", cause, advice)
+        elif not least <= score <= 1:
+            cause = "a score in percent" if 1 < score <= 100 else "a faulty metric, or a file that was edited"
+            yield _error(
+                result.file,
+                f"{where}: {metric} is {score:g}, outside {least:g} to 1",
+                cause,
+                "evaluate the task again",
+            )
+        elif score == 0 and task is not None and task.type in _RETRIEVAL:
+            yield _warning(
+                result.file,
+                f"{where}: {metric} is exactly 0",
+                "relevance judgements (qrels) whose identifiers are not those of corpus and "
+                "queries, or zero embeddings",
+                "compare the identifiers of qrels, queries and corpus",
+            )
+
+
+def _instant(result: Result) -> Iterable[Finding]:
+    # A time of exactly 0 is how files without times are written.
+    if result.seconds is not None and 0 < result.seconds < _INSTANT:
+        yield _warning(
+            result.file,
+            f"{result.task}: scored in {result.seconds:.2g} s",
+            "scores that were copied or served from a cache",
+            "evaluate the task again with an empty cache",
+        )
+
+
+def _missing_parts(result: Result, task: _Expected) -> Iterable[Finding]:
+    there = defaultdict(set)
+    for split, subset, _ in result.scores:
+        there[split].add(subset)
+    if missing := sorted(task.splits - there.keys()):
+        yield _warning(
+            result.file,
+            f"{result.task}: no scores for split {', '.join(missing)} (there: {', '.join(sorted(there))})",
+            "eval_splits was given, or the evaluation was stopped",
+            "evaluate the task on the splits that its metadata name before comparing with others",
+        )
+    if task.aggregate:
+        return
+    for split in sorted(task.splits & there.keys()):
+        if absent := sorted(task.subsets - there[split]):
+            named = ", ".join(absent[:5]) + (" ..." if len(absent) > 5 else "")
+            yield _warning(
+                result.file,
+                f"{result.task} {split}: {len(absent)} of {len(task.subsets)} subsets have no scores ({named})",
+                "a filter by language or subset, or an interrupted evaluation",
+                "do not compare the mean with one over all subsets",
+            )
+
+
+def _revision(result: Result, task: _Expected) -> Iterable[Finding]:
+    if task.revision and result.revision and result.revision != task.revision:
+        yield Finding(
+            severity="note",
+            file=result.file,
+            what=f"{result.task}: data revision {result.revision[:12]}, this mteb has {task.revision[:12]}",
+            cause="another version of mteb; its result cache does not compare data revisions",
+            advice="evaluate again before comparing with scores on the present data",
+        )
+
+
+def _dropped_queries(result: Result, task: _Expected) -> Iterable[Finding]:
+    """Queries without qrels are dropped silently and the mean rises; the per-sample scores tell."""
+    for split, scored in result.samples.items():
+        if (there := task.queries.get(split)) and scored < there and task.subsets == {"default"}:
+            yield _warning(
+                result.file,
+                f"{result.task} {split}: {scored:,} queries scored of {there:,}",
+                "relevance judgements (qrels) are missing for the others; mteb drops such queries and the score rises",
+                "compare the qrels with the data set's published number of queries",
+            )
+
+
+def _missing_meta(folder: Path, results: Sequence[Result]) -> Iterable[Finding]:
+    for place in _by_folder(results):
+        if not (folder / place / "model_meta.json").is_file():
+            yield _warning(
+                place,
+                "no model_meta.json beside the results",
+                "an mteb before 1.11, a model without a name, or files copied by hand",
+                "nothing says which weights were scored: evaluate again with a named model at a pinned revision",
+            )
+
+
+def _unequal_tasks(results: Sequence[Result]) -> Iterable[Finding]:
+    by_folder = _by_folder(results)
+    all_tasks = {result.task for result in results}
+    for place, files in by_folder.items():
+        if absent := sorted(all_tasks - {result.task for result in files}):
+            yield _warning(
+                place,
+                f"no result for {', '.join(absent)}, which other models here have",
+                "a task that failed with raise_error=False, or was not requested",
+                "do not compare means; evaluate the missing tasks",
+            )
+
+
+def _identical(results: Sequence[Result]) -> Iterable[Finding]:
+    """Two models never agree to the last digit on every task, unless one of them was not run."""
+    by_folder = _by_folder(results)
+    for (place, files), (other_place, others) in combinations(by_folder.items(), 2):
+        if files[0].model == others[0].model:
+            continue
+        theirs = {result.task: result for result in others if not result.is_empty}
+        shared = [result for result in files if not result.is_empty and result.task in theirs]
+        same = [result.task for result in shared if _telling(result) and result.scores == theirs[result.task].scores]
+        if same and (len(same) == len(shared) or len(same) > 1):
+            yield Finding(
+                severity="error" if len(same) > 1 else "warning",
+                file=place,
+                what=f"the same scores as {other_place} on {', '.join(same)}",
+                cause="the result cache goes by name and revision: other weights under one name, or no name",
+                advice="give each model its own name and revision, and evaluate again with an empty cache",
+            )
+
+
+def _telling(result: Result) -> bool:
+    """Whether agreement on these scores says anything: everybody may have 0 or 1."""
+    return any(score not in (None, -1.0, 0.0, 1.0) for _, _, score in result.scores)
+
+
+def _by_folder(results: Iterable[Result]) -> dict[str, list[Result]]:
+    folders: dict[str, list[Result]] = defaultdict(list)
+    for result in results:
+        folders[result.folder].append(result)
+    return folders
+
+
+def _broken(each: Broken) -> Finding:
+    return _error(each.file, each.problem, "a write that was cut off, or an edit", "delete the file and evaluate again")
+
+
+def _error(file: str, what: str, cause: str, advice: str) -> Finding:
+    return Finding(severity="error", file=file, what=what, cause=cause, advice=advice)
+
+
+def _warning(file: str, what: str, cause: str, advice: str) -> Finding:
+    return Finding(severity="warning", file=file, what=what, cause=cause, advice=advice)

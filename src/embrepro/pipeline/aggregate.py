@@ -1,0 +1,292 @@
+"""Aggregate: every model's scores on every requested task, compared, into `metrics.json` and `summary.json`."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from embrepro import suite
+from embrepro.benchmarking import stage
+from embrepro.config.schema import Config
+from embrepro.files import keep_only, write_json, write_text
+from embrepro.layout import Layout
+from embrepro.pipeline.evaluate import PACKAGES, SAMPLES_SUFFIX
+from embrepro.pipeline.records import Record, TaskOutcome
+from embrepro.progress import console
+from embrepro.results import comparison
+from embrepro.results.comparison import Scored
+from embrepro.results.summary import (
+    Cell,
+    Histogram,
+    LegacyScore,
+    MeanDifferences,
+    ModelCard,
+    ScoreDifference,
+    Suite,
+    Summary,
+    TaskRow,
+)
+from embrepro.sources import models as model_sources
+from embrepro.sources.models import ModelManifest
+from embrepro.tasks import freezing, registry, samples
+from embrepro.tasks.registry import Request
+
+if TYPE_CHECKING:
+    from mteb.abstasks.task_metadata import TaskMetadata
+
+    from embrepro.tasks.first_stage import FirstStage
+    from embrepro.tasks.freezing import Manifest
+
+STAGE = "aggregate"
+BINS = 40
+
+
+def run(config: Config, layout: Layout) -> Summary:
+    """Compare what was scored and write the metrics, the summary and the plots' tables."""
+    requested = registry.resolve(config.tasks)
+    records = {key: Record.read(layout.evaluate_record(key)) for key in config.models}
+    scored = {key: _scored(config, layout, key, records[key], requested) for key in config.models}
+    types = {request.name: _task_type(request) for request in requested}
+    differences, mean_differences = _differences(config, scored, types)
+    rows = _rows(config, layout, requested, records, scored, differences)
+    means = {key: comparison.means({row.name: row.cells[key].score for row in rows}, types) for key in config.models}
+    summary = Summary(
+        baseline=config.baseline,
+        candidate=config.candidate,
+        models={key: _card(config, layout, key, records[key]) for key in config.models},
+        tasks=rows,
+        means=means,
+        mean_differences=mean_differences,
+        histograms=_histograms(rows, scored),
+        legacy=_legacy(rows, records),
+        suite=_suite(requested),
+        packages={name: version(name) for name in PACKAGES},
+        recipe={"device": config.device.name, "threads": config.device.threads},
+    )
+    _write(layout, summary)
+    stage.combine(config, layout)
+    return summary
+
+
+def _scored(config: Config, layout: Layout, key: str, record: Record, requested: list[Request]) -> dict[str, Scored]:
+    folder = layout.results(config.models[key]) / str(record.details["revision"])
+    found = {}
+    for request in requested:
+        outcome = record.tasks[request.name]
+        if outcome.done:
+            path = folder / f"{request.name}{SAMPLES_SUFFIX}"
+            found[request.name] = Scored(outcome.details["score"], samples.read(path) if path.is_file() else None)
+    return found
+
+
+def _differences(
+    config: Config, scored: dict[str, dict[str, Scored]], types: dict[str, str]
+) -> tuple[dict[str, ScoreDifference], MeanDifferences]:
+    names = (config.candidate, config.baseline)
+    if config.candidate == config.baseline:
+        return {}, MeanDifferences()
+    return comparison.differences(*(scored[name] for name in names), types, names, config.seed)
+
+
+def _task_type(request: Request) -> str:
+    return str(_metadata(request).type)
+
+
+def _metadata(request: Request) -> TaskMetadata:
+    return registry.find(request.name).metadata if request.parts else registry.create(request).metadata
+
+
+def _rows(
+    config: Config,
+    layout: Layout,
+    requested: list[Request],
+    records: dict[str, Record],
+    scored: dict[str, dict[str, Scored]],
+    differences: dict[str, ScoreDifference],
+) -> list[TaskRow]:
+    rows = []
+    with console.work(STAGE, "intervals", len(requested), "tasks") as work:
+        for request in requested:
+            cells = {
+                key: _cell(
+                    records[key].tasks[request.name],
+                    scored[key].get(request.name),
+                    _first_stage(request, layout) if model.scores_pairs else None,
+                    config.seed,
+                )
+                for key, model in config.models.items()
+            }
+            rows.append(_row(request, layout, cells, differences.get(request.name)))
+            work.advance(1)
+    return rows
+
+
+def _cell(outcome: TaskOutcome, scored: Scored | None, first_stage: FirstStage | None, seed: int) -> Cell:
+    if scored is None:
+        return Cell(status=outcome.status)
+    return comparison.cell(scored, seed).model_copy(update={"first_stage": first_stage})
+
+
+def _first_stage(request: Request, layout: Layout) -> FirstStage | None:
+    """What ranked the documents that a cross-encoder ranks anew, where the task brings no ranking itself."""
+    manifest = None if request.parts else _manifest(layout.tasks / request.name)
+    return manifest.first_stage if manifest else None
+
+
+def _row(request: Request, layout: Layout, cells: dict[str, Cell], difference: ScoreDifference | None) -> TaskRow:
+    manifests = [_manifest(layout.tasks / leaf.name) for leaf in request.leaves()]
+    whole = [manifest for manifest in manifests if manifest]
+    metadata = _metadata(request)
+    single = whole[0] if len(manifests) == 1 and whole else None
+    return TaskRow(
+        name=request.name,
+        type=str(metadata.type),
+        metric=str(metadata.main_score),
+        languages=sorted({language for manifest in whole for language in manifest.languages}),
+        splits=list(request.splits),
+        subsets=list(request.subsets),
+        title=suite.CATEGORIES.get(request.name),
+        repository=single.repository if single else None,
+        revision=single.revision if single else None,
+        source=single.source if single else None,
+        licence=single.licence if single else None,
+        data_hash=single.data_hash if single else None,
+        cells=cells,
+        difference=difference,
+    )
+
+
+def _manifest(folder: Path) -> Manifest | None:
+    return freezing.read_manifest(folder) if (folder / "manifest.json").is_file() else None
+
+
+def _card(config: Config, layout: Layout, key: str, record: Record) -> ModelCard:
+    model = config.models[key]
+    manifest, snapshot = model_sources.read(layout.models / key)
+    known = record.details
+    return ModelCard(
+        key=key,
+        name=model.full_name,
+        role="candidate" if key == config.candidate else "baseline",
+        family=model.family,
+        revision=manifest.revision,
+        source=manifest.source,
+        content_hash=manifest.content_hash,
+        licence=_licence(snapshot),
+        dimensions=known["dimensions"],
+        parameters=known["parameters"],
+        max_seq_length=known["max_seq_length"],
+        dtype=known["dtype"],
+        normalised=known["normalised"],
+        similarity=known["similarity"],
+        active_dimensions=known["active_dimensions"],
+        size_mb=manifest.bytes / 1e6,
+        distilled_from=manifest.distilled_from,
+        recipe=_recipe(config, key, manifest),
+    )
+
+
+def _recipe(config: Config, key: str, manifest: ModelManifest) -> dict[str, str | int | float | bool | None]:
+    model = config.models[key]
+    recipe: dict[str, str | int | float | bool | None] = {"batch_size": config.device.batch_size or model.batch_size}
+    if model.distill:
+        recipe |= model.distill.model_dump(exclude={"teacher"})
+    return recipe | {f"prompt {name}": text for name, text in sorted(model.prompts.items())}
+
+
+def _licence(snapshot: Path) -> str | None:
+    from huggingface_hub import ModelCard as HubCard
+
+    card = snapshot / "README.md"
+    try:
+        return HubCard.load(card).data.license if card.is_file() else None
+    except ValueError:
+        return None
+
+
+def _histograms(rows: list[TaskRow], scored: dict[str, dict[str, Scored]]) -> list[Histogram]:
+    """Similarities of positive and negative pairs, for the tasks whose samples are labelled pairs."""
+    found = []
+    for row in rows:
+        for key, by_task in scored.items():
+            kept = by_task.get(row.name)
+            if kept is None or kept.samples is None or kept.samples.statistic != "average_precision":
+                continue
+            frame = kept.samples.frame
+            if not set(frame["target"].unique()) <= {0.0, 1.0}:
+                continue
+            edges = np.histogram_bin_edges(frame["score"].to_numpy(), bins=BINS)
+            counts = {
+                label: np.histogram(frame.filter(pl.col("target") == label)["score"].to_numpy(), edges)[0].tolist()
+                for label in (0.0, 1.0)
+            }
+            found.append(
+                Histogram(
+                    task=row.name,
+                    model=key,
+                    edges=edges.tolist(),
+                    positives=counts[1.0],
+                    negatives=counts[0.0],
+                )
+            )
+    return found
+
+
+def _legacy(rows: list[TaskRow], records: dict[str, Record]) -> list[LegacyScore]:
+    found = []
+    by_title = {row.title: row for row in rows if row.title}
+    for key, record in records.items():
+        definitions = record.details.get("legacy")
+        if not definitions:
+            continue
+        for category in [*dict.fromkeys([*definitions["second"], *definitions["first"]])]:
+            row = by_title.get(category.replace("_", " "))
+            found.append(
+                LegacyScore(
+                    model=key,
+                    category=category.replace("_", " "),
+                    task=row.name if row else "",
+                    trusted=row.cells[key].score if row else None,
+                    first=definitions["first"].get(category),
+                    second=definitions["second"].get(category),
+                )
+            )
+    return found
+
+
+def _suite(requested: list[Request]) -> Suite | None:
+    if not any(request.name in suite.CATEGORIES for request in requested):
+        return None
+    return Suite(version=suite.VERSION, content_hash=suite.content_hash())
+
+
+def _write(layout: Layout, summary: Summary) -> None:
+    write_json(layout.reports / "metrics.json", metrics(summary))
+    write_json(layout.reports / "summary.json", summary.model_dump())
+    lines = [
+        f"{row.name},{key},{cell.score}"
+        for row in summary.tasks
+        for key, cell in row.cells.items()
+        if cell.score is not None
+    ]
+    write_text(layout.reports / "plots" / "scores.csv", "\n".join(["task,model,score", *lines]) + "\n")
+    keep_only(layout.reports / "plots", {"scores.csv"})
+
+
+def metrics(summary: Summary) -> dict[str, Any]:
+    """The DVC metric: scores, means and status by model key; null and a reason where there is no score."""
+    return {
+        "models": {
+            key: {
+                "scores": {row.name: row.cells[key].score for row in summary.tasks},
+                "mean_task": summary.means[key].mean_task,
+                "mean_type": summary.means[key].mean_type,
+            }
+            for key in summary.models
+        },
+        "status": {key: {row.name: row.cells[key].status for row in summary.tasks} for key in summary.models},
+    }

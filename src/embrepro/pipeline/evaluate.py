@@ -1,0 +1,310 @@
+"""Evaluate: mteb's own task code over stored embeddings. No model, no GPU, no network; tasks side by side."""
+
+from __future__ import annotations
+
+import json
+import math
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.sparse import issparse
+
+import embrepro.models
+from embrepro import suite
+from embrepro.config.schema import Config, ModelConfig
+from embrepro.embeddings import store
+from embrepro.errors import TaskError
+from embrepro.files import dump_json, fingerprint, keep_only, make_folder, sha256, source_hash, write_text
+from embrepro.layout import Layout
+from embrepro.pipeline.records import Record, TaskOutcome, reason
+from embrepro.progress import console
+from embrepro.tasks import encode_requests, first_stage, freezing, registry, samples
+from embrepro.tasks.registry import Request
+
+if TYPE_CHECKING:
+    from mteb.results import TaskResult
+
+STAGE = "evaluate"
+PACKAGES = ("mteb", "scikit-learn", "scipy", "numpy", "torch", "pytrec_eval-terrier", "sentence-transformers")
+SAMPLES_SUFFIX = ".samples.parquet"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One task to score for one model, as it travels to a worker process."""
+
+    request: Request
+    task_folder: Path
+    embeddings: Path
+    folder: Path
+    model: ModelConfig
+    revision: str
+    facts: embrepro.models.ModelProperties
+    key: str
+    threads: int | None
+
+
+def run(config: Config, layout: Layout, key: str) -> Record:
+    """Score what is not scored yet, drop what is no longer asked for, and record what became of each requested task.
+
+    Raises:
+        ConfigError: an unknown model.
+    """
+    model = config.model(key)
+    encoded = Record.read(layout.encode_record(key))
+    downloaded = Record.read(layout.download_record)
+    details = dict(encoded.details)
+    revision, content_hash = details.pop("revision"), details.pop("content_hash")
+    known = embrepro.models.ModelProperties(**details)
+    folder = layout.results(model) / revision
+    make_folder(folder)
+    before = Record.read_if_there(layout.evaluate_record(key))
+    record = Record(details={**encoded.details, "active_dimensions": _active_dimensions(encoded)})
+    requested = registry.resolve(config.tasks)
+    leaves = {leaf.name: leaf for request in requested for leaf in request.leaves()}
+    jobs = []
+    for name, leaf in leaves.items():
+        if (lost := _lost_before(name, downloaded, encoded)) is not None:
+            record.tasks[name] = lost
+            continue
+        task_key = _key(leaf, downloaded.tasks[name].key, encoded.tasks[name].key, content_hash)
+        if (kept := before.tasks.get(name)) and kept.key == task_key and _stands(kept, folder):
+            console.say(f"evaluate {key} {name}: {_shown(kept)} (kept)")
+            record.tasks[name] = kept
+            continue
+        embeddings = store.path_of(layout.embeddings(key), name)
+        threads = config.device.threads
+        jobs.append(Job(leaf, layout.tasks / name, embeddings, folder, model, revision, known, task_key, threads))
+    for name, outcome in _score(jobs, key, config):
+        record.tasks[name] = outcome
+        record.write(layout.evaluate_record(key))
+    _combine_aggregates(requested, record, folder, model, key)
+    if suite.CATEGORIES.keys() <= leaves.keys() and all(record.tasks[name].done for name in suite.CATEGORIES):
+        record.details["legacy"] = suite.legacy_scores(_Embedded(layout, key))
+    _prune(record, layout.results(model), folder)
+    if any(outcome.done for outcome in record.tasks.values()):
+        write_text(folder / "model_meta.json", _meta_json(model, revision, known))
+    record.write(layout.evaluate_record(key))
+    return record
+
+
+def _active_dimensions(encoded: Record) -> dict[str, float]:
+    """Mean number of dimensions that are not zero, by prompt kind, over all tasks' distinct texts; empty unless sparse."""
+    counts: dict[str, tuple[int, int]] = {}
+    for outcome in encoded.tasks.values():
+        for prompt, (texts, active) in outcome.details.get("active", {}).items():
+            before = counts.get(prompt, (0, 0))
+            counts[prompt] = (before[0] + texts, before[1] + active)
+    return {prompt: active / texts for prompt, (texts, active) in sorted(counts.items())}
+
+
+def _lost_before(name: str, downloaded: Record, encoded: Record) -> TaskOutcome | None:
+    """The outcome of the earlier stage that could not do its work on a task, if any."""
+    for stage, record in (("download", downloaded), ("encode", encoded)):
+        outcome = record.tasks.get(name) or TaskOutcome(status=f"the {stage} stage has not seen this task", stage=stage)
+        if not outcome.done:
+            return outcome
+    return None
+
+
+def score(job: Job) -> TaskOutcome:
+    """Score one task by replay and write its result and samples.
+
+    Raises:
+        ReplayError: mteb asks for something else than was listed.
+        TaskError: a file is damaged, or a score that should be there is missing, not finite or out of range.
+    """
+    import mteb
+
+    from embrepro.embeddings import replay
+
+    manifest = freezing.read_manifest(job.task_folder)
+    listed = encode_requests.read(job.task_folder, manifest, pairs=job.model.scores_pairs)
+    stored = store.read(job.embeddings, len(listed.texts))
+    meta = embrepro.models.meta(job.model, job.revision, job.facts)
+    encoder = (
+        replay.CrossEncoder(listed, stored.embeddings, meta)
+        if job.model.scores_pairs
+        else replay.encoder(listed, stored.embeddings, meta, str(job.facts.similarity))
+    )
+    task = freezing.load_frozen(job.request, job.task_folder)
+    if job.model.scores_pairs:
+        first_stage.attach(task, job.task_folder)
+    encode_requests.speed_up(task)
+    with samples.collect_samples(task) as collected:
+        result = mteb.evaluate(encoder, task, cache=None, co2_tracker=False, show_progress_bar=False).task_results[0]
+    encoder.expect_finished()
+    expect_complete(result, job.request)
+    name = job.request.name
+    write_text(job.folder / f"{name}.json", _result_json(result))
+    samples.write(job.folder / f"{name}{SAMPLES_SUFFIX}", collected)
+    files = {file: sha256(job.folder / file) for file in (f"{name}.json", f"{name}{SAMPLES_SUFFIX}")}
+    details = {"score": float(result.main_score), "statistic": collected.statistic}
+    return TaskOutcome(stage=STAGE, key=job.key, files=files, details=details)
+
+
+def expect_complete(result: TaskResult, request: Request) -> None:
+    """Check that every requested (split, subset) has a finite main score in [-1, 1]; raises TaskError naming one that has not."""
+    found = {
+        (split, entry["hf_subset"]): entry.get("main_score")
+        for split, entries in result.scores.items()
+        for entry in entries
+    }
+    for split in request.splits:
+        for subset in request.subsets or ("default",):
+            value = found.get((split, subset))
+            if value is None:
+                raise TaskError(f"mteb returned no score for split {split}, subset {subset}")
+            if not math.isfinite(value):
+                raise TaskError(
+                    f"the main score of split {split}, subset {subset} is {value}: no metric is defined on these embeddings"
+                )
+            if not -1.0 <= value <= 1.0 + 1e-9:
+                raise TaskError(f"the main score of split {split}, subset {subset} is {value}, outside [-1, 1]")
+
+
+class _Embedded:
+    """The stored embeddings of the custom suite's texts, by text."""
+
+    def __init__(self, layout: Layout, key: str) -> None:
+        self._vectors: dict[str, np.ndarray] = {}
+        for name in suite.CATEGORIES:
+            folder = layout.tasks / name
+            texts = encode_requests.read(folder, freezing.read_manifest(folder)).texts["text"].to_list()
+            embeddings = store.read(store.path_of(layout.embeddings(key), name), len(texts)).embeddings
+            dense = embeddings.toarray() if issparse(embeddings) else embeddings
+            self._vectors |= dict(zip(texts, dense, strict=True))
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """Embeddings of texts, (texts, dimensions)."""
+        return np.stack([self._vectors[text] for text in texts])
+
+
+def _score(jobs: list[Job], key: str, config: Config) -> Iterator[tuple[str, TaskOutcome]]:
+    """Outcomes as they come, from as many processes as there are cores; one process that dies takes only its task down."""
+    if not jobs:
+        return
+    workers = min(len(jobs), config.device.threads or os.cpu_count() or 1)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["mteb", "embrepro.embeddings.replay", "sklearn.linear_model"])
+    pending = list(jobs)
+    with console.work(STAGE, key, len(jobs), "tasks") as work:
+        while pending:
+            answered: set[str] = set()
+            with ProcessPoolExecutor(workers, mp_context=context) as pool:
+                running: dict[Future[tuple[TaskOutcome, float]], Job] = {}
+                with suppress(BrokenProcessPool):  # a worker may die while the others' jobs are still handed out
+                    for job in pending:
+                        running[pool.submit(_timed, job)] = job
+                for future in as_completed(running):  # so that a run that is killed keeps every task that was finished
+                    job = running[future]
+                    try:
+                        outcome, seconds = future.result()
+                    except BrokenProcessPool:
+                        continue
+                    answered.add(job.request.name)
+                    _report(key, job, outcome, seconds)
+                    work.advance(1)
+                    yield job.request.name, outcome
+            suspects = [job for job in pending if job.request.name not in answered]
+            if len(suspects) == len(pending) and workers == 1:
+                lost, suspects = suspects[0], suspects[1:]
+                outcome = TaskOutcome(
+                    status="its process was killed; most often the machine ran out of memory", stage=STAGE
+                )
+                _report(key, lost, outcome, 0.0)
+                yield lost.request.name, outcome
+            pending, workers = suspects, 1
+
+
+def _timed(job: Job) -> tuple[TaskOutcome, float]:
+    console.silence_libraries()
+    if job.threads:
+        import torch
+
+        torch.set_num_threads(job.threads)
+    started = time.monotonic()
+    try:
+        outcome = score(job)
+    except Exception as error:  # one task's failure must not take the others down; it becomes a row with its reason
+        outcome = TaskOutcome(status=reason(error), stage=STAGE)
+    return outcome, time.monotonic() - started
+
+
+def _report(key: str, job: Job, outcome: TaskOutcome, seconds: float) -> None:
+    line = f"evaluate {key} {job.request.name}: {_shown(outcome)}"
+    console.say(f"{line} in {console.duration(seconds)}") if outcome.done else console.say_error(line)
+
+
+def _shown(outcome: TaskOutcome) -> str:
+    return f"{outcome.details['score']:.4f}" if outcome.done else outcome.status
+
+
+def _combine_aggregates(requested: list[Request], record: Record, folder: Path, model: ModelConfig, key: str) -> None:
+    """An aggregate's score is mteb's combination of its parts; with a part missing it is a row that names the part."""
+    from mteb.results import TaskResult
+
+    for request in requested:
+        if not request.parts:
+            continue
+        missing = [part.name for part in request.parts if not record.tasks[part.name].done]
+        if missing:
+            record.tasks[request.name] = TaskOutcome(
+                status=f"its part {missing[0]} has no score: {record.tasks[missing[0]].status}", stage=STAGE
+            )
+            continue
+        task: Any = registry.find(request.name)
+        results = [
+            TaskResult.from_disk(folder / f"{part.name}.json", load_historic_data=False) for part in request.parts
+        ]
+        combined = task.combine_task_results(results)
+        write_text(folder / f"{request.name}.json", _result_json(combined))
+        files = {f"{request.name}.json": sha256(folder / f"{request.name}.json")}
+        details = {"score": float(combined.main_score), "statistic": None}
+        record.tasks[request.name] = TaskOutcome(stage=STAGE, key=fingerprint(files), files=files, details=details)
+        console.say(f"evaluate {key} {request.name}: {combined.main_score:.4f} from {len(results)} parts")
+
+
+def _key(leaf: Request, data_hash: str | None, embedding_key: str | None, content_hash: str) -> str:
+    """Everything that could change a task's result."""
+    packages = {name: version(name) for name in PACKAGES}
+    code = source_hash("tasks", "suite", "embeddings", "pipeline/evaluate.py")
+    return fingerprint([leaf.name, leaf.subsets, leaf.splits, data_hash, embedding_key, content_hash, packages, code])
+
+
+def _stands(outcome: TaskOutcome, folder: Path) -> bool:
+    return outcome.done and all(
+        (folder / name).is_file() and sha256(folder / name) == expected for name, expected in outcome.files.items()
+    )
+
+
+def _prune(record: Record, results: Path, folder: Path) -> None:
+    kept = {name for outcome in record.tasks.values() for name in outcome.files}
+    keep_only(results, {folder.name})
+    keep_only(folder, kept)
+
+
+def _result_json(result: TaskResult) -> str:
+    """A result in mteb's format, in full precision where mteb's own writer rounds to six digits."""
+    values = result.model_dump()
+    values["date"] = result.date.timestamp() if result.date else None
+    return json.dumps(values, indent=2, ensure_ascii=False, default=_plain) + "\n"
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - a NumPy scalar
+    return value.item()
+
+
+def _meta_json(model: ModelConfig, revision: str, known: embrepro.models.ModelProperties) -> str:
+    values = embrepro.models.meta(model, revision, known).to_dict()
+    return dump_json(json.loads(json.dumps(values, default=str)))

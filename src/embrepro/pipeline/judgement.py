@@ -1,0 +1,62 @@
+"""What follows from a run's summary and speed together: verdicts on claims, and the winner of each use case."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from embrepro.benchmarking.speed import SpeedReport
+from embrepro.claims import known_values
+from embrepro.claims import verdicts as claim_verdicts
+from embrepro.claims.verdicts import Verdict
+from embrepro.recommendation import evidence
+from embrepro.regression import published
+from embrepro.results.summary import Summary
+
+
+def judged(summary: Summary, speed: SpeedReport | None, claim_files: Sequence[Path], rules: Path | None) -> Summary:
+    """The summary with its claims and recommendations filled in.
+
+    Args:
+        summary: what the run found.
+        speed: its benchmark, if there was one.
+        claim_files: files of claims to judge, in order.
+        rules: file of the rules that decide each use case; without it, or without two models, nothing is recommended.
+    """
+    rows = [verdict.row() for verdict in verdicts(summary, speed, claim_files)]
+    winners = []
+    if rules is not None and summary.candidate != summary.baseline:
+        found = evidence.Evidence(
+            candidate=summary.candidate,
+            baseline=summary.baseline,
+            tasks=summary.tasks,
+            models=summary.models,
+            speed=speed,
+        )
+        winners = rules.recommend(rules.load_rules(rules), found)
+    return summary.model_copy(update={"claims": rows, "recommendations": winners})
+
+
+def verdicts(summary: Summary, speed: SpeedReport | None, claim_files: Sequence[Path]) -> list[Verdict]:
+    """Every claim of the files held against the run, and against the published scores of `conf/expected`."""
+    asked = [claim for path in claim_files for claim in claim_verdicts.load(path).claims]
+    sizes = {claim.metric.benchmark for claim in asked if claim.metric.kind == "benchmark_size"}
+    known = known_values.collect(
+        summary.tasks,
+        summary.models,
+        legacy=summary.legacy,
+        speed=speed,
+        published=published.published(),
+        benchmarks=_sizes(sizes),
+    )
+    return claim_verdicts.judge(asked, known)
+
+
+def _sizes(names: set[str]) -> dict[str, int]:
+    """Number of tasks of mteb's benchmarks; mteb takes seconds to import, so it is asked only if a claim asks."""
+    if not names:
+        return {}
+    import mteb
+
+    known = {benchmark.name: benchmark for benchmark in mteb.get_benchmarks()}
+    return {name: len(known[name].tasks) for name in names if name in known}

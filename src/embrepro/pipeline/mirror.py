@@ -1,0 +1,85 @@
+"""Fill a mirror folder with what a configuration needs, laid out as `sources.snapshots` reads it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from embrepro.config.schema import Config, Weights
+from embrepro.errors import KitError, SourceError
+from embrepro.files import replacing_folder
+from embrepro.progress import console
+from embrepro.sources import snapshots
+from embrepro.sources.snapshots import Snapshot
+from embrepro.tasks import registry
+
+
+def fill(config: Config, folder: Path) -> None:
+    """Copy every model and data set of a configuration into a mirror; what it holds already stays.
+
+    Raises:
+        KitError: something could not be had; it is named, and everything else is in the mirror.
+    """
+    lost: list[str] = []
+    for weights in _weights(config):
+        _copy(
+            folder,
+            "models",
+            weights.repository,
+            weights.revision,
+            lost,
+            lambda w=weights: snapshots.model(w, config.mirror),
+        )
+    for repository, revision in _datasets(config):
+        _copy(
+            folder,
+            "datasets",
+            repository,
+            revision,
+            lost,
+            lambda name=repository, at=revision: snapshots.dataset(name, at, config.mirror),
+        )
+    if lost:
+        raise KitError(
+            f"the mirror {folder} lacks {len(lost)} of what was asked for:\n" + "\n".join(f"  {line}" for line in lost)
+        )
+    console.say(f"the mirror {folder} is complete; use it with EMBREPRO_MIRROR={folder}")
+
+
+def _weights(config: Config) -> list[Weights]:
+    found = [model.weights or (model.distill.teacher if model.distill else None) for model in config.models.values()]
+    return [weights for weights in found if weights]
+
+
+def _datasets(config: Config) -> list[tuple[str, str]]:
+    pairs = {}
+    for request in registry.resolve(config.tasks):
+        for leaf in request.leaves():
+            task = registry.create(leaf)
+            if not registry.is_own(task):
+                pairs[(task.metadata.dataset["path"], task.metadata.dataset["revision"])] = None
+    return list(pairs)
+
+
+def _copy(folder: Path, kind: str, repository: str, revision: str, lost: list[str], resolve: object) -> None:
+    target = folder / kind / repository / revision
+    if target.is_dir():
+        console.say(f"{kind} {repository}: there already")
+        return
+    try:
+        snapshot: Snapshot = resolve()  # type: ignore[operator]
+    except SourceError as error:
+        lost.append(str(error))
+        console.say_error(f"{kind} {repository}: {error}")
+        return
+    with replacing_folder(target) as unfinished:
+        files = (
+            snapshots.model_files(snapshot.folder)
+            if kind == "models"
+            else (p for p in sorted(snapshot.folder.rglob("*")) if p.is_file())
+        )
+        for path in files:
+            copy = unfinished / path.relative_to(snapshot.folder)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+    console.say(f"{kind} {repository} at {revision}: from {snapshot.source}")

@@ -1,0 +1,1 @@
+"""Two states of a project side by side: revisions, differences, the gate, history, published scores."""

@@ -1,0 +1,1 @@
+"""The report and every other page: tables, charts, and their renderers."""

@@ -1,0 +1,147 @@
+"""How every chart is drawn: sizes, scales, colours and shapes by meaning, and the way from altair to SVG."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import altair as alt
+
+from embrepro.report.cells import model_keys
+from embrepro.report.palette import LIGHT
+from embrepro.results.summary import Summary
+
+_FONT = "'Segoe UI', Roboto, 'Noto Sans', 'Liberation Sans', Arial, sans-serif"
+_SHAPES = {"baseline": "circle", "candidate": "diamond", "other": "square"}
+# Widths of the drawing area, in pixels, of one, two and three charts side by side and on a phone.
+FULL, HALF, THIRD, PHONE = 860, 490, 305, 265
+
+Drawing = alt.LayerChart | alt.FacetChart
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart with what it shows in words.
+
+    `svg`, and `narrow` for a phone where the other would be too small, draw when called.
+    """
+
+    id: str
+    caption: str
+    alt: str
+    svg: Callable[[], str]
+    narrow: Callable[[], str] | None = None
+    legend: list[tuple[str, str]] = field(default_factory=list)
+
+
+def figure(
+    name: str,
+    caption: str,
+    words: str,
+    draw: Callable[[int], Drawing],
+    legend: list[tuple[str, str]],
+    wide: int = HALF,
+) -> Figure:
+    """One of several charts side by side, drawn again for a phone where it is too wide for one."""
+    narrow = None if wide == THIRD else lambda: svg_of(draw(PHONE), f"{name}-narrow")
+    return Figure(name, caption, words, lambda: svg_of(draw(wide), name), narrow, legend)
+
+
+def svg_of(chart: Drawing, name: str) -> str:
+    """The chart as an SVG element for HTML, the same for the same chart whatever was drawn before."""
+    styled = chart.configure(background="transparent", font=_FONT, aria=False, padding=2).configure_view(stroke=None)
+    styled = styled.configure_axis(
+        labelColor=LIGHT["muted"],
+        titleColor=LIGHT["muted"],
+        gridColor=LIGHT["grid"],
+        domainColor=LIGHT["axis"],
+        tickColor=LIGHT["axis"],
+        labelFontSize=11,
+        titleFontSize=11,
+        titleFontWeight="normal",
+        tickSize=4,
+        labelOverlap="greedy",
+        labelFlush=False,
+    )
+    drawn = io.StringIO()
+    styled.save(drawn, format="svg")
+    return _for_page(drawn.getvalue(), name)
+
+
+def _for_page(svg: str, name: str) -> str:
+    """Drop what HTML does not need; rename identifiers, which vega counts up while the process lives."""
+    svg = re.sub(r' (?:xmlns(?::xlink)?|version)="[^"]*"', "", svg)
+    svg = svg.replace("<svg ", '<svg aria-hidden="true" focusable="false" ', 1)
+    found = dict.fromkeys(re.findall(r' id="([^"]+)"', svg))
+    for number, identifier in enumerate(found):
+        svg = svg.replace(f'id="{identifier}"', f'id="{name}-{number}"').replace(
+            f"#{identifier})", f"#{name}-{number})"
+        )
+    return svg
+
+
+def names_axis(room: int) -> alt.Axis:
+    """Names beside their rows, in the same room whatever they are, so that charts line up."""
+    return alt.Axis(labelLimit=room, minExtent=room, labelPadding=8, grid=False, domain=False, ticks=False)
+
+
+def log_scale(domain: list[float]) -> alt.Scale:
+    """A logarithmic scale of just these bounds."""
+    return alt.Scale(type="log", domain=domain, nice=False)
+
+
+def log_axis(domain: list[float], style: str = "~s") -> alt.Axis:
+    """Ticks at the powers of ten, and between them where there are few."""
+    first, last = math.floor(math.log10(domain[0])), math.ceil(math.log10(domain[1]))
+    steps = (1,) if last - first > 3 else (1, 2, 5)
+    ticks = [step * 10.0**power for power in range(first, last + 1) for step in steps]
+    return alt.Axis(values=[tick for tick in ticks if domain[0] <= tick <= domain[1]], format=style)
+
+
+def log_domain(values: list[float], margin: float = 0.5) -> list[float]:
+    """Bounds of a logarithmic axis, widened by a factor on both sides."""
+    low, high = min(values), max(values)
+    factor = 1 / (1 - margin / 2) if high > 1.5 * low else 2
+    return [low / factor, high * factor]
+
+
+def role_of(summary: Summary, model: str) -> str:
+    """The part a model plays in the comparison: baseline, candidate or other."""
+    if model == summary.candidate:
+        return "candidate"
+    return "baseline" if model == summary.baseline else "other"
+
+
+def legend_of_roles(summary: Summary) -> list[tuple[str, str]]:
+    """Mark and name of every model."""
+    return [(role_of(summary, key), f"{key} ({summary.models[key].role})") for key in model_keys(summary)]
+
+
+def tone_colour(field_name: str) -> alt.Color:
+    """Colour by outcome: good, bad or even."""
+    tones = ["good", "bad", "even"]
+    return alt.Color(
+        f"{field_name}:N", scale=alt.Scale(domain=tones, range=[LIGHT[tone] for tone in tones]), legend=None
+    )
+
+
+def role_colour(field_name: str) -> alt.Color:
+    """Colour by the part a model plays."""
+    roles = list(_SHAPES)
+    return alt.Color(
+        f"{field_name}:N", scale=alt.Scale(domain=roles, range=[LIGHT[role] for role in roles]), legend=None
+    )
+
+
+def role_shape(field_name: str) -> alt.Shape:
+    """Shape by the part a model plays, so that colour is not needed to tell them apart."""
+    scale = alt.Scale(domain=list(_SHAPES), range=list(_SHAPES.values()))
+    return alt.Shape(f"{field_name}:N", scale=scale, legend=None)
+
+
+def shorten(text: str, length: int) -> str:
+    """Text of at most `length` characters."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"

@@ -1,0 +1,312 @@
+"""What a task asks of an encoder: listed once with a stand-in, so that encoding and scoring can be taken apart.
+
+mteb calls `encode` from inside its evaluators. Running its own `evaluate` with an encoder that returns a few random
+dimensions and writes every call down gives the exact requests of any task type, for all models at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from embrepro.errors import TaskError
+from embrepro.files import fingerprint, sha256, write_json
+from embrepro.tasks import first_stage
+from embrepro.tasks.freezing import Manifest, load_frozen, read_manifest, verify
+from embrepro.tasks.registry import Request
+
+if TYPE_CHECKING:
+    from mteb import AbsTask
+    from mteb.types import PromptType
+
+FILES = REQUESTS, TEXTS = "requests.parquet", "texts.parquet"
+PAIR_FILES = PAIR_REQUESTS, PAIRS = "pair_requests.parquet", "pairs.parquet"
+MOST_PAIRS = 5_000_000
+STAND_IN_DIMENSIONS = 4
+
+
+@dataclass(frozen=True)
+class EncodeRequest:
+    """One call of `encode` or `predict`: where it comes from and which rows of the task's table it asks for, in order."""
+
+    split: str
+    subset: str
+    prompt: str
+    rows: np.ndarray
+
+
+@dataclass(frozen=True)
+class RequestList:
+    """All calls of one task, in order, over a table of distinct texts (columns prompt and text).
+
+    For a cross-encoder it is a table of distinct pairs (columns query and text).
+    """
+
+    requests: list[EncodeRequest]
+    texts: pl.DataFrame
+
+    @property
+    def asked(self) -> int:
+        """Texts asked for, repetitions counted."""
+        return sum(len(request.rows) for request in self.requests)
+
+
+class Recorder:
+    """Collects calls and numbers what is distinct in them, (prompt, text) or (query, text), in order of appearance."""
+
+    def __init__(self, first: str = "prompt") -> None:
+        self.requests: list[EncodeRequest] = []
+        self._first = first
+        self._row_of: dict[tuple[str, str], int] = {}
+
+    def record(self, split: str, subset: str, prompt: str, texts: Sequence[str]) -> None:
+        """Add one call of `encode`."""
+        self._add(split, subset, prompt, [(prompt, text) for text in texts])
+
+    def record_pairs(self, split: str, subset: str, queries: Sequence[str], texts: Sequence[str]) -> None:
+        """Add one call of `predict`."""
+        self._add(split, subset, "", list(zip(queries, texts, strict=True)))
+
+    def _add(self, split: str, subset: str, prompt: str, asked: Sequence[tuple[str, str]]) -> None:
+        rows = [self._row_of.setdefault(each, len(self._row_of)) for each in asked]
+        self.requests.append(EncodeRequest(split, subset, prompt, np.asarray(rows, dtype=np.uint32)))
+
+    def request_list(self) -> RequestList:
+        """What was collected."""
+        pairs = list(self._row_of)
+        texts = pl.DataFrame(
+            {self._first: [first for first, _ in pairs], "text": [text for _, text in pairs]},
+            schema={self._first: pl.String, "text": pl.String},
+        )
+        return RequestList(self.requests, texts)
+
+
+def prompt_kind(prompt_type: PromptType | None) -> str:
+    """`query`, `document`, or the empty string where a task makes no such difference."""
+    return prompt_type.value if prompt_type is not None else ""
+
+
+def texts_of(inputs: Any) -> list[str]:  # noqa: ANN401 - mteb hands a DataLoader over a datasets.Dataset
+    """The texts of a call in order, read from the table under mteb's loader instead of through its batches."""
+    return list(inputs.dataset["text"][:])
+
+
+def write(request: Request, folder: Path, rerank: int | None = None) -> Manifest:
+    """List a frozen task's requests and write them beside its data; returns the manifest with their hashes.
+
+    Args:
+        request: the task.
+        folder: where it was frozen.
+        rerank: how many documents of BM25's ranking a cross-encoder ranks anew where the task brings no ranking.
+
+    Raises:
+        TaskError: the task asks for nothing.
+    """
+    listed = _list(load_frozen(request, folder))
+    if not listed.requests:
+        raise TaskError("the task asks for no embeddings, so there is nothing to score")
+    _write(listed, folder / REQUESTS, folder / TEXTS)
+    names = [*FILES]
+    ranked = None
+    if rerank and first_stage.is_searched(task := load_frozen(request, folder)):
+        ranked = first_stage.rank(task, folder, rerank)
+        names += [] if ranked.failure else [first_stage.FILE]
+    task = load_frozen(request, folder)
+    first_stage.attach(task, folder)
+    if _ranks_documents(task):
+        _write(_list_pairs(task), folder / PAIR_REQUESTS, folder / PAIRS)
+        names += PAIR_FILES
+    hashes = {name: sha256(folder / name) for name in names}
+    manifest = read_manifest(folder).model_copy(update={"requests": hashes, "first_stage": ranked})
+    write_json(folder / "manifest.json", manifest.model_dump())
+    return manifest
+
+
+def _write(listed: RequestList, requests: Path, texts: Path) -> None:
+    rows = {
+        "split": [call.split for call in listed.requests],
+        "subset": [call.subset for call in listed.requests],
+        "prompt": [call.prompt for call in listed.requests],
+        "rows": [call.rows.tolist() for call in listed.requests],
+    }
+    table = pl.DataFrame(rows, schema_overrides={"rows": pl.List(pl.UInt32)})
+    table.write_parquet(requests)
+    listed.texts.write_parquet(texts)
+
+
+def read(folder: Path, manifest: Manifest, *, pairs: bool = False) -> RequestList:
+    """Read a task's request list, of texts to embed or of pairs to score.
+
+    Raises:
+        TaskError: a file is not the one that was written, or there are no pairs.
+    """
+    if pairs and (stage := manifest.first_stage) and stage.failure:
+        raise TaskError(f"a cross-encoder needs documents that are ranked already, and BM25 failed: {stage.failure}")
+    if pairs and PAIRS not in manifest.requests:
+        raise TaskError(
+            "a cross-encoder scores documents that are ranked already, and this task brings none, or more than "
+            f"{MOST_PAIRS:,}; use a task of type Reranking, or set tasks.rerank for one of type Retrieval "
+            "(the custom suite's score every document)"
+        )
+    verify(folder, manifest.requests)
+    table = pl.read_parquet(folder / (PAIR_REQUESTS if pairs else REQUESTS))
+    requests = [
+        EncodeRequest(split, subset, prompt, np.asarray(rows, dtype=np.uint32))
+        for split, subset, prompt, rows in table.iter_rows()
+    ]
+    return RequestList(requests, pl.read_parquet(folder / (PAIRS if pairs else TEXTS)))
+
+
+def identity(manifest: Manifest, *, pairs: bool = False) -> str:
+    """SHA-256 over a request list: of texts to embed, or of pairs to score."""
+    return fingerprint({name: manifest.requests[name] for name in (PAIR_FILES if pairs else FILES)})
+
+
+def _list(task: AbsTask) -> RequestList:
+    from mteb.models.abs_encoder import AbsEncoder
+    from mteb.models.model_meta import ModelMeta, ScoringFunction
+
+    recorder = Recorder()
+
+    class StandIn(AbsEncoder):
+        def __init__(self) -> None:
+            overwrites = {
+                "name": "embrepro/stand-in",
+                "revision": "1",
+                "similarity_fn_name": ScoringFunction.COSINE,
+            }
+            self.mteb_model_meta = ModelMeta.create_empty(overwrites=overwrites)
+            self.generator = np.random.default_rng(0)
+
+        def encode(
+            self,
+            inputs: Any,  # noqa: ANN401
+            *,
+            task_metadata: Any,  # noqa: ANN401
+            hf_split: str,
+            hf_subset: str,
+            prompt_type: PromptType | None = None,
+            **kwargs: object,
+        ) -> np.ndarray:
+            texts = texts_of(inputs)
+            recorder.record(hf_split, hf_subset, prompt_kind(prompt_type), texts)
+            return self.generator.standard_normal((len(texts), STAND_IN_DIMENSIONS), dtype=np.float32)
+
+    return _what_is_asked(StandIn(), task, recorder)
+
+
+def _ranks_documents(task: AbsTask) -> bool:
+    """Whether a task says for each query which documents to rank, as a cross-encoder needs it, and not too many."""
+    from mteb.abstasks import AbsTaskRetrieval
+
+    if not isinstance(task, AbsTaskRetrieval):
+        return False
+    splits = [data for subset in task.dataset.values() for name, data in subset.items() if name in task.eval_splits]
+    if not splits or not all(data.get("top_ranked") for data in splits):
+        return False
+    return sum(len(found) for data in splits for found in data["top_ranked"].values()) <= MOST_PAIRS
+
+
+def _list_pairs(task: AbsTask) -> RequestList:
+    from mteb.models.model_meta import ModelMeta
+
+    recorder = Recorder("query")
+
+    class StandIn:
+        def __init__(self) -> None:
+            overwrites = {"name": "embrepro/stand-in", "revision": "1", "model_type": ["cross-encoder"]}
+            self.mteb_model_meta = ModelMeta.create_empty(overwrites=overwrites)
+            self.generator = np.random.default_rng(0)
+
+        def predict(
+            self,
+            inputs1: Any,  # noqa: ANN401
+            inputs2: Any,  # noqa: ANN401
+            *,
+            task_metadata: Any,  # noqa: ANN401
+            hf_split: str,
+            hf_subset: str,
+            prompt_type: PromptType | None = None,
+            **kwargs: object,
+        ) -> np.ndarray:
+            queries = texts_of(inputs1)
+            recorder.record_pairs(hf_split, hf_subset, queries, texts_of(inputs2))
+            return self.generator.standard_normal(len(queries), dtype=np.float32)
+
+    return _what_is_asked(StandIn(), task, recorder)
+
+
+def _what_is_asked(stand_in: Any, task: AbsTask, recorder: Recorder) -> RequestList:  # noqa: ANN401 - mteb's protocols
+    import mteb
+
+    with _cheap(task):
+        mteb.evaluate(stand_in, task, cache=None, co2_tracker=False, show_progress_bar=False)
+    return recorder.request_list()
+
+
+@contextmanager
+def _cheap(task: AbsTask) -> Iterator[None]:
+    """Spare the work that no request depends on: classifiers, clusters, and ranks of a thousand documents a query."""
+    from mteb.abstasks import AbsTaskClassification, clustering
+    from sklearn.dummy import DummyClassifier
+
+    speed_up(task)
+    if isinstance(task, AbsTaskClassification):
+        task.evaluator_model = DummyClassifier()
+    if first_stage.is_searched(task):
+        task._top_k = 1
+    real = clustering.MiniBatchKMeans
+    clustering.MiniBatchKMeans = _OneCluster
+    try:
+        yield
+    finally:
+        clustering.MiniBatchKMeans = real
+
+
+class _OneCluster:
+    def __init__(self, **settings: object) -> None:
+        pass
+
+    def fit_predict(self, embeddings: np.ndarray) -> np.ndarray:
+        return np.zeros(len(embeddings), dtype=np.int32)
+
+
+def speed_up(task: AbsTask) -> None:
+    """Spare mteb's slow way to the same result: it reads labels one by one from a lazy column, for every metric again."""
+    from mteb.abstasks import AbsTaskClassification, AbsTaskMultilabelClassification
+
+    if not isinstance(task, AbsTaskClassification):
+        return
+    column = task.label_column_name
+    sample, experiment = task._undersample_data, task._run_experiment
+    task._undersample_data = lambda dataset, *rest: sample(_Labels(dataset, column), *rest)
+    task._run_experiment = lambda train, test, *rest, **named: experiment(
+        _Labels(train, column), _Labels(test, column), *rest, **named
+    )
+    if isinstance(task, AbsTaskMultilabelClassification):
+        choose = task._undersample_data_indices
+        task._undersample_data_indices = lambda labels, *rest: choose(list(labels[:]), *rest)
+
+
+class _Labels:
+    """A data set whose label column is a list; everything else is the data set's."""
+
+    def __init__(self, dataset: Any, column: str) -> None:  # noqa: ANN401
+        self._dataset = dataset
+        self._column = column
+        self._labels = list(dataset[column][:])
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, key: Any) -> Any:  # noqa: ANN401
+        return self._labels if key == self._column else self._dataset[key]
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
+        return getattr(self._dataset, name)
