@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from html_page.parser import HTMLParser
+from html.parser import HTMLParser
 
 import browser
 import report_data as data

@@ -33,7 +33,7 @@ def judged(summary: Summary, speed: SpeedReport | None, claim_files: Sequence[Pa
             models=summary.models,
             speed=speed,
         )
-        winners = rules.recommend(rules.load_rules(rules), found)
+        winners = use_case_rules.recommend(use_case_rules.load_rules(rules), found)
     return summary.model_copy(update={"claims": rows, "recommendations": winners})
 
 
