@@ -7,11 +7,11 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 import yaml
-from html.parser import HTMLParser
 
 import browser
 import report_data as data
