@@ -10,6 +10,7 @@ from embrepro.claims import known_values
 from embrepro.claims import verdicts as claim_verdicts
 from embrepro.claims.verdicts import Verdict
 from embrepro.recommendation import evidence
+from embrepro.recommendation import rules as use_case_rules
 from embrepro.regression import published
 from embrepro.results.summary import Summary
 
