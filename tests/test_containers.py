@@ -26,7 +26,9 @@ import yaml
 
 from conftest import REPOSITORY, build_static_model, copy_repository
 from embrepro import cli, containers
-from embrepro.config.schema import Config, check, compose, load
+from embrepro.config.compose import compose_values
+from embrepro.config.params import read_params
+from embrepro.config.schema import Config, parse_config
 from embrepro.containers import Call, ContainerError, Engine
 from embrepro.errors import ConfigError
 
@@ -37,7 +39,7 @@ DOCKER, PODMAN = Engine("docker"), Engine("podman", podman=True)
 
 @functools.cache
 def configured(*overrides: str) -> Config:
-    return check(compose(["runtime=docker", *overrides], REPOSITORY / "conf"), "conf/")
+    return parse_config(compose_values(["runtime=docker", *overrides], REPOSITORY / "conf"), "conf/")
 
 
 def call(*arguments: str, root: str = "/home/user/kit", terminal: bool = False, **environment: str) -> Call:
@@ -191,7 +193,7 @@ class TestTheStages:
     def test_every_command_of_the_pipeline_can_run_in_an_image(self) -> None:
         stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
         commands = {stage.get("do", stage)["cmd"].split()[1] for stage in stages.values()}
-        registered = [info for info in cli.app.registered_commands if info.cls is cli.Stage]
+        registered = [info for info in cli.app.registered_commands if info.cls is cli.program.Stage]
         entered = {info.name or info.callback.__name__ for info in registered}
         assert commands == entered
 
@@ -286,7 +288,7 @@ def _encode_as_somebody(folder: Path) -> None:
     os.setuid(SOMEBODY)
     os.environ["HOME"] = str(folder)
     os.chdir(folder)
-    sys.exit(containers.run_in_container(load(), ["encode", "tiny"]))
+    sys.exit(containers.run_in_container(read_params(), ["encode", "tiny"]))
 
 
 @pytest.mark.docker

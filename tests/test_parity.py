@@ -68,9 +68,10 @@ def static(static_folder: Path) -> tuple[Any, models.ModelProperties]:
 @pytest.fixture(scope="module")
 def minilm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, models.ModelProperties]:
     """mteb's wrapper around all-MiniLM-L6-v2 out of its package."""
-    from embrepro.config.schema import check, compose
+    from embrepro.config.compose import compose_values
+    from embrepro.config.schema import parse_config
 
-    model = check(compose(["model=minilm"]), "conf").models["minilm"]
+    model = parse_config(compose_values(["model=minilm"]), "conf").models["minilm"]
     folder = tmp_path_factory.mktemp("minilm") / "minilm"
     model_sources.fetch(model, folder, None)
     return _wrapped(model, model_sources.read(folder)[1])

@@ -14,7 +14,7 @@ from embrepro.recommendation.evidence import Evidence, speed_estimate
 from embrepro.recommendation.rules import RecommendationRules, load_rules, recommend
 from embrepro.results.summary import Cell, Interval, ModelCard, Recommendation, ScoreDifference, TaskRow
 
-DEFAULT = Path(__file__).parents[1] / "conf" / "recommendation" / "default.yaml"
+DEFAULT = Path(__file__).parents[1] / "conf" / "documents" / "recommendation" / "default.yaml"
 EXACT = RepeatedMeasure(median=1.0, low=1.0, high=1.0, repeats=1)
 
 

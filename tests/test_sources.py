@@ -17,8 +17,8 @@ import yaml
 
 import tiny_mirror
 from conftest import REPOSITORY, build_static_model
-from embrepro.config import schema
-from embrepro.config.schema import Distillation, ModelConfig, Package, Weights
+from embrepro.config.compose import compose_values
+from embrepro.config.schema import Distillation, ModelConfig, Package, Weights, parse_config
 from embrepro.errors import KitError, SourceError
 from embrepro.files import sha256
 from embrepro.sources import models as model_sources
@@ -57,7 +57,7 @@ def snapshot_of(mirror: Path) -> Path:
 
 
 def minilm() -> Weights:
-    found = schema.check(schema.compose((), REPOSITORY / "conf"), "conf").models["minilm"].weights
+    found = parse_config(compose_values((), REPOSITORY / "conf"), "conf").models["minilm"].weights
     assert found
     return found
 
@@ -269,7 +269,7 @@ def hub(published: Path) -> Iterator[HubServer]:
 
 def params(folder: Path, **changes: Any) -> None:
     """A params.yaml with the tiny model as both models and one small task."""
-    values = schema.compose(["device.threads=1"], REPOSITORY / "conf")
+    values = compose_values(["device.threads=1"], REPOSITORY / "conf")
     tiny = {"org": ORG, "name": NAME, "family": "static", "weights": weights().model_dump()}
     values["models"] = {"tiny": tiny | changes}
     values |= {"candidate": "tiny", "baseline": "tiny", "tasks": {"names": [tiny_mirror.STS]}}

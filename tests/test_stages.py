@@ -23,8 +23,8 @@ import tiny_mirror
 from conftest import REPOSITORY, build_static_model
 from embrepro import suite
 from embrepro.benchmarking import stage
-from embrepro.config import schema
-from embrepro.config.schema import Config
+from embrepro.config.compose import compose_values
+from embrepro.config.schema import Config, parse_config
 from embrepro.errors import ConfigError, KitError, SourceError
 from embrepro.layout import Layout
 from embrepro.pipeline import aggregate, download, encode, evaluate, report
@@ -46,7 +46,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def values(sources: Path, **changes: Any) -> dict[str, Any]:
     """A configuration over the sources; changes are given as section__key=value."""
-    composed = schema.compose(["device.threads=1"], REPOSITORY / "conf")
+    composed = compose_values(["device.threads=1"], REPOSITORY / "conf")
     composed["models"] = {
         name: {"org": "test", "name": name, "family": "static", "folder": str(sources / name)} for name in MODELS
     }
@@ -63,7 +63,7 @@ def values(sources: Path, **changes: Any) -> dict[str, Any]:
 
 
 def configuration(sources: Path, **changes: Any) -> Config:
-    return schema.check(values(sources, **changes), "test")
+    return parse_config(values(sources, **changes), "test")
 
 
 def run(chosen: Config, layout: Layout) -> dict[str, Any]:
@@ -211,7 +211,7 @@ def test_another_model_under_the_same_name_is_encoded_and_scored_anew(project: L
     before = json.loads(metrics_bytes(project))
     chosen = values(sources)
     chosen["models"]["big"]["folder"] = str(sources / "small")
-    metrics = run(schema.check(chosen, "test"), project)
+    metrics = run(parse_config(chosen, "test"), project)
     assert metrics["models"]["big"]["scores"] == metrics["models"]["small"]["scores"]
     assert metrics["models"]["big"]["scores"] != before["models"]["big"]["scores"]
     assert metrics["models"]["small"] == before["models"]["small"]
@@ -452,7 +452,7 @@ def test_a_sparse_model_goes_through_all_stages(sources: Path, sparse_folder: Pa
         benchmark={"repeats": 6, "batch_sizes": [4], "seconds": 0.01, "longest_batch": 5, "queries": 2},
     )
     changed["tasks"]["names"] += list(suite.CATEGORIES)
-    chosen, layout = schema.check(changed, "test"), Layout(tmp_path)
+    chosen, layout = parse_config(changed, "test"), Layout(tmp_path)
     scores = run(chosen, layout)["models"]["small"]["scores"]
     assert all(score is not None for score in scores.values())
     speed = stage.run(chosen, layout, "small").models["small"]
@@ -477,7 +477,7 @@ def test_a_cross_encoder_goes_through_all_stages_beside_an_embedding_model(
         tasks__names=[tiny_mirror.RERANKING, RETRIEVAL],
         benchmark={"repeats": 6, "batch_sizes": [4], "seconds": 0.01, "longest_batch": 5, "queries": 2},
     )
-    chosen, layout = schema.check(changed, "test"), Layout(tmp_path)
+    chosen, layout = parse_config(changed, "test"), Layout(tmp_path)
     metrics = run(chosen, layout)
     assert metrics["models"]["small"]["scores"][tiny_mirror.RERANKING] > 0
     assert "a cross-encoder scores documents that are ranked already" in metrics["status"]["small"][RETRIEVAL]
@@ -495,7 +495,7 @@ def test_a_cross_encoder_goes_through_all_stages_beside_an_embedding_model(
     listed = {path: path.read_bytes() for path in layout.tasks.rglob("*") if path.is_file()}
     (tmp_path / "nothing").mkdir()
     changed |= {"tasks": changed["tasks"] | {"rerank": 5}, "source": {"mirror": str(tmp_path / "nothing")}}
-    behind = run(schema.check(changed, "test"), layout)
+    behind = run(parse_config(changed, "test"), layout)
     assert times(layout.embeddings("big")) == written
     assert 0 < behind["models"]["small"]["scores"].pop(RETRIEVAL) <= 1
     assert behind["models"]["small"]["scores"].items() <= metrics["models"]["small"]["scores"].items()
@@ -509,7 +509,7 @@ def test_a_cross_encoder_goes_through_all_stages_beside_an_embedding_model(
     report.run(chosen, layout)
     assert f"ranks anew BM25's first 5; BM25 alone {100 * bm25.score:.2f}" in (layout.reports / "report.md").read_text()
     changed["tasks"]["rerank"] = None
-    download.run(schema.check(changed, "test"), layout)
+    download.run(parse_config(changed, "test"), layout)
     assert {path: path.read_bytes() for path in layout.tasks.rglob("*") if path.is_file()} == listed
 
 

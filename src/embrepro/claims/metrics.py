@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from embrepro.claims.known_values import EMPTY, SCORED, KnownValues
-from embrepro.config.documents import Strict
+from embrepro.config.yaml_files import Strict
 
 SpeedKey = Literal[
     "texts_per_second_short",

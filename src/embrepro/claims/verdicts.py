@@ -11,8 +11,7 @@ from pydantic import Field, model_validator
 
 from embrepro.claims.known_values import KnownValues
 from embrepro.claims.metrics import ArithmeticMetric, MeasuredValue, Metric, ScoredTasksMetric, is_fraction
-from embrepro.config import documents
-from embrepro.config.documents import Strict
+from embrepro.config.yaml_files import Strict, read_document
 from embrepro.results import summary
 
 Outcome = Literal["reproduced", "refuted", "not measured", "not defined"]
@@ -140,7 +139,7 @@ def load(path: Path) -> ClaimsFile:
         ConfigError: no such file, not YAML, or not a claims file: names the claim, the key and the nearest
         known keys.
     """
-    return documents.read(path, ClaimsFile, "a claims file", "docs/claims.md")
+    return read_document(path, ClaimsFile, "a claims file", "docs/claims.md")
 
 
 def judge(claims: Iterable[Claim], facts: KnownValues) -> list[Verdict]:

@@ -1,4 +1,4 @@
-"""The one typed reading of the configuration: `params.yaml`, or what `conf/` composes to.
+"""The configuration's sections, keys and values, each with its type.
 
 An unknown key, model, task set or value is refused here, before any work, with the nearest known ones.
 """
@@ -7,37 +7,53 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from embrepro.config.documents import Strict, complaints, known_keys, suggest
+from embrepro.config.messages import complaints, suggest
+from embrepro.config.names import (
+    DistributionName,
+    DocumentName,
+    FolderPath,
+    HubName,
+    ImageName,
+    ModelKey,
+    NetworkName,
+    PackageVersion,
+    RelativePath,
+    TaskName,
+)
+from embrepro.config.yaml_files import Strict
 from embrepro.errors import ConfigError
 
 Family = Literal["static", "dense", "sparse", "cross-encoder"]
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+DOCUMENTS = Path("conf") / "documents"
+"""Files that a key of the configuration names. A folder of `conf/` itself that is called like a key would be a Hydra group."""
 
 
 class Package(Strict):
     """A Python package that carries a model's files."""
 
-    distribution: str = Field(description="name in the package index")
-    version: str
-    folder: str = Field(description="folder of the files, relative to site-packages")
+    distribution: DistributionName = Field(description="name in the package index")
+    version: PackageVersion
+    folder: RelativePath = Field(description="folder of the files, relative to site-packages")
 
 
 class Weights(Strict):
     """Where a published model's bytes come from: mirror, package or hub, always this revision."""
 
-    org: str
-    name: str
+    org: HubName
+    name: HubName
     revision: str = Field(description="commit of the hub repository, 40 hexadecimal digits")
     package: Package | None = None
-    sha256: dict[str, str] = Field(default_factory=dict, description="file -> SHA-256, checked whoever served it")
+    sha256: dict[RelativePath, str] = Field(
+        default_factory=dict, description="file -> SHA-256, checked whoever served it"
+    )
 
     @field_validator("revision")
     @classmethod
@@ -72,11 +88,13 @@ class Distillation(Strict):
 class ModelConfig(Strict):
     """One model: its name, and exactly one source of its bytes."""
 
-    org: str = Field(pattern=r"^[\w.-]+$")
-    name: str = Field(pattern=r"^[\w.-]+$")
+    org: HubName
+    name: HubName
     family: Family
     weights: Weights | None = None
-    folder: str | None = Field(default=None, description="a local folder in sentence-transformers or Model2Vec layout")
+    folder: FolderPath | None = Field(
+        default=None, description="a local folder in sentence-transformers or Model2Vec layout"
+    )
     distill: Distillation | None = None
     batch_size: int = Field(default=32, gt=0, description="texts encoded at once")
     dtype: Literal["float32", "float16", "bfloat16"] | None = Field(
@@ -122,10 +140,10 @@ class ModelConfig(Strict):
 class Tasks(Strict):
     """Which tasks are asked for."""
 
-    names: list[str] = Field(default_factory=list, description="tasks by mteb's names, or the custom suite's")
+    names: list[TaskName] = Field(default_factory=list, description="tasks by mteb's names, or the custom suite's")
     benchmark: str | None = Field(default=None, description="a benchmark by mteb's name, such as MTEB(eng, v2)")
     languages: list[str] | None = Field(default=None, description="ISO 639-3 codes, such as eng or eng-Latn")
-    subsets: dict[str, list[str]] = Field(default_factory=dict, description="task -> subsets to keep")
+    subsets: dict[TaskName, list[str]] = Field(default_factory=dict, description="task -> subsets to keep")
     rerank: int | None = Field(
         default=None,
         gt=0,
@@ -174,8 +192,8 @@ class Benchmark(Strict):
 class Images(Strict):
     """The image for each device."""
 
-    cpu: str = Field(default="embrepro:cpu", min_length=1)
-    cuda: str = Field(default="embrepro:cuda", min_length=1)
+    cpu: ImageName = "embrepro:cpu"
+    cuda: ImageName = "embrepro:cuda"
 
 
 class Runtime(Strict):
@@ -186,7 +204,7 @@ class Runtime(Strict):
     image: Images = Field(default_factory=Images)
     memory: str | None = Field(default=None, pattern=r"^[1-9]\d*[kmg]$", description="limit, such as 8g; null for none")
     cpus: float | None = Field(default=None, gt=0, description="limit, such as 1.5; null for none")
-    network: str | None = Field(
+    network: NetworkName | None = Field(
         default=None, description="of the download stage alone; null takes the engine's default"
     )
 
@@ -194,7 +212,7 @@ class Runtime(Strict):
 class SourceConfig(Strict):
     """Where bytes come from, beside the hub and packages."""
 
-    mirror: str | None = Field(default=None, description="folder of a mirror; EMBREPRO_MIRROR wins over it")
+    mirror: FolderPath | None = Field(default=None, description="folder of a mirror; EMBREPRO_MIRROR wins over it")
 
 
 class Config(Strict):
@@ -202,15 +220,17 @@ class Config(Strict):
 
     baseline: str
     candidate: str
-    models: dict[str, ModelConfig]
+    models: dict[ModelKey, ModelConfig]
     tasks: Tasks
     device: Device
     runtime: Runtime
     source: SourceConfig
     benchmark: Benchmark
-    claims: list[str] = Field(description="files of conf/claims to judge in the report")
-    recommendation: str | None = Field(description="file of conf/recommendation that decides each use case")
-    seed: int = Field(ge=0)
+    claims: list[DocumentName] = Field(description="files of conf/documents/claims to judge in the report")
+    recommendation: DocumentName | None = Field(
+        description="file of conf/documents/recommendation that decides each use case"
+    )
+    seed: int = Field(ge=0, lt=2**32)
 
     @model_validator(mode="after")
     def _roles_exist(self) -> Config:
@@ -235,12 +255,12 @@ class Config(Strict):
     @property
     def claim_files(self) -> list[Path]:
         """The claims files in force; raises ConfigError where one does not exist."""
-        return [_conf_file("claims", name) for name in self.claims]
+        return [_document("claims", name) for name in self.claims]
 
     @property
     def rules_file(self) -> Path | None:
         """The file of recommendation rules, if any; raises ConfigError where it does not exist."""
-        return _conf_file("recommendation", self.recommendation) if self.recommendation else None
+        return _document("recommendation", self.recommendation) if self.recommendation else None
 
     @property
     def mirror(self) -> Path | None:
@@ -255,84 +275,23 @@ class Config(Strict):
         return path
 
 
-def _conf_file(folder: str, name: str) -> Path:
-    path = Path("conf") / folder / f"{name}.yaml"
+def _document(folder: str, name: str) -> Path:
+    path = DOCUMENTS / folder / f"{name}.yaml"
     if not path.is_file():
         known = [file.stem for file in path.parent.glob("*.yaml")]
         raise ConfigError(f"{folder}: there is no {path}{suggest(name, known)}")
     return path
 
 
-def load(path: Path | str = "params.yaml") -> Config:
-    """Read and check a parameter file.
+def parse_config(values: object, origin: str) -> Config:
+    """Plain values as a `Config`; `origin` names them in errors.
 
     Raises:
-        ConfigError: the file is absent, is no YAML, or holds an unknown key or a wrong value.
+        ConfigError: an unknown key or a wrong value, with the nearest known ones.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ConfigError(f"{path} is missing. Write it from conf/ with: embrepro compose --write")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from None
-    return check(values, str(path))
-
-
-def check(values: object, origin: str) -> Config:
-    """Turn plain values into a `Config`; `origin` names them in errors."""
     if not isinstance(values, Mapping):
         raise ConfigError(f"{origin} holds no mapping of keys to values.")
     try:
         return Config.model_validate(values)
     except ValidationError as error:
         raise ConfigError(f"{origin} is not a valid configuration:\n{complaints(error, Config, values)}") from None
-
-
-def compose(overrides: Sequence[str] = (), conf: Path | str = "conf") -> dict[str, Any]:
-    """What `conf/` composes to under Hydra overrides such as `model=qwen25`, as plain values.
-
-    Raises:
-        ConfigError: an override names an unknown group, option or key.
-    """
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from hydra.errors import HydraException
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    try:
-        with initialize_config_dir(str(Path(conf).resolve()), version_base="1.3"):
-            composed = hydra_compose("config", overrides=list(overrides))
-        return OmegaConf.to_container(composed, resolve=True)  # type: ignore[return-value]
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(_hydra_message(str(error), Path(conf))) from None
-
-
-def _hydra_message(message: str, conf: Path) -> str:
-    """Hydra's complaint about an override in one line, with the nearest known words in place of its advice to append."""
-    if missing := re.search(r"Could not find '(\w+)/([^']+)'", message):
-        group, option = missing.groups()
-        known = sorted(file.stem for file in (conf / group).glob("*.yaml"))
-        hint = f"{suggest(option, known)} (all: {', '.join(known)})"
-        return f"{group}={option}: there is no {conf.name}/{group}/{option}.yaml{hint}"
-    if refused := re.search(r"Could not override '([^']+)'", message):
-        return _unknown_override(refused[1].split("."), conf)
-    return " ".join(message.split())
-
-
-def _unknown_override(path: list[str], conf: Path) -> str:
-    models = [file.stem for file in (conf / "model").glob("*.yaml")]
-    for depth, key in enumerate(path):
-        known = models if path[:depth] == ["models"] else known_keys(Config, path[:depth])
-        if depth == 0:
-            known = [*known, *(folder.name for folder in conf.iterdir() if folder.is_dir())]
-        if known and key not in known:
-            return f"{'.'.join(path[: depth + 1])}: unknown key{suggest(key, known)}"
-    name = ".".join(path)
-    return f"{name}: the chosen files of {conf.name}/ do not hold this key; add it with +{name}=..."
-
-
-def dump(values: Mapping[str, Any]) -> str:
-    """YAML of composed values, keys in the order of `conf/`, as `params.yaml` holds them."""
-    return yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, width=100)

@@ -14,7 +14,7 @@ from scipy import stats
 from embrepro.benchmarking.speed import ModelSpeed, SpeedReport
 from embrepro.benchmarking.speed import RepeatedMeasure as Repeated
 from embrepro.claims.metrics import PropertyKey, SpeedKey
-from embrepro.config.documents import Strict
+from embrepro.config.yaml_files import Strict
 from embrepro.results.summary import Interval, ModelCard, TaskRow
 
 _Z = 1.959964  # half-width of a 95 % interval in standard errors

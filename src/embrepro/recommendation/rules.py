@@ -8,8 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from embrepro.config import documents
-from embrepro.config.documents import Strict
+from embrepro.config.yaml_files import Strict, read_document
 from embrepro.recommendation.evidence import Estimate, Evidence, Measure, QualityComparison, QualityMeasure
 from embrepro.results.summary import Recommendation
 
@@ -72,7 +71,7 @@ def load_rules(path: Path) -> RecommendationRules:
     Raises:
         ConfigError: no such file, not YAML, or not rules.
     """
-    return documents.read(path, RecommendationRules, "recommendation rules", "docs/recommendation.md")
+    return read_document(path, RecommendationRules, "recommendation rules", "docs/recommendation.md")
 
 
 def recommend(rules: RecommendationRules, evidence: Evidence) -> list[Recommendation]:

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from embrepro.config import documents
-from embrepro.config.documents import Strict, suggest
+from embrepro.config.messages import suggest
+from embrepro.config.yaml_files import Strict, read_document
 from embrepro.regression import diff
 from embrepro.regression.diff import NOT_REQUESTED, RevisionComparison, ScoreChange
 from embrepro.regression.revisions import Side
@@ -120,7 +120,7 @@ class GateOutcome(BaseModel):
 
 def rules(path: Path) -> GateRules:
     """Read rules; raises ConfigError naming the key that is wrong and the nearest known ones."""
-    return documents.read(path, GateRules, "a gate's rules", "docs/gate.md")
+    return read_document(path, GateRules, "a gate's rules", "docs/gate.md")
 
 
 def judge(old: Side, new: Side, rules: GateRules) -> GateOutcome:

@@ -13,8 +13,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from embrepro.config import documents
-from embrepro.config.documents import Strict, suggest
+from embrepro.config.messages import suggest
+from embrepro.config.yaml_files import Strict, read_document
 from embrepro.errors import ConfigError, KitError
 from embrepro.files import read_json, read_model
 from embrepro.layout import Layout
@@ -157,7 +157,7 @@ def load(paths: Sequence[Path], folder: Path = Path("conf/expected")) -> list[Ex
         raise ConfigError(
             f"Expected files of expected scores in {folder}, found none; docs/gate.md says how to write one."
         )
-    files = [documents.read(path, ExpectedFile, "a file of expected scores", "docs/gate.md") for path in chosen]
+    files = [read_document(path, ExpectedFile, "a file of expected scores", "docs/gate.md") for path in chosen]
     seen: dict[str, Path] = {}
     for path, file in zip(chosen, files, strict=True):
         if file.model.name in seen:

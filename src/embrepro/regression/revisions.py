@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from embrepro.config.documents import suggest
+from embrepro.config.messages import suggest
 from embrepro.errors import KitError
 from embrepro.layout import Layout
 from embrepro.tasks import samples

@@ -117,7 +117,7 @@ def _commands(root: Path) -> dict[str, str]:
     """Commands as DVC ran them (dvc.lock), else as dvc.yaml has them where they need no templating."""
     commands = _stage_commands(root / "dvc.yaml")
     return {
-        name: command
+        name: command.replace('"$DVC_STAGE"', name)
         for name, command in sorted((commands | _stage_commands(root / "dvc.lock")).items())
         if "${" not in command
     }

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from embrepro import suite
-from embrepro.config.documents import suggest
+from embrepro.config.messages import suggest
 from embrepro.config.schema import Tasks
 from embrepro.errors import ConfigError
 

@@ -1,56 +1,17 @@
-"""Documents that people write for the kit, typed; what is wrong in one is named by key, with the nearest known words."""
+"""Messages for wrong keys and values of a document: the key's path, what was expected, and the nearest known words."""
 
 from __future__ import annotations
 
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
-from embrepro.errors import ConfigError
+from embrepro.config.names import shortened
 
 LINES = 12
-
-
-class Strict(BaseModel):
-    """A section of a document: no unknown keys, no change after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-Document = TypeVar("Document", bound=Strict)
-
-
-def read(path: Path, kind: type[Document], what: str, page: str) -> Document:
-    """Read a YAML file into a document.
-
-    Args:
-        path: the file.
-        kind: the document's class.
-        what: what the file should be, such as "a gate's rules".
-        page: the page of docs/ that explains the format.
-
-    Raises:
-        ConfigError: no such file, not YAML, or an unknown key or wrong value, with the nearest known words.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"Expected {what} at {path}, found no file; {page} says how to write one.") from None
-    except OSError as error:
-        raise ConfigError(f"Expected {what} at {path}, which cannot be read: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"Expected YAML in {path}, got: {error}. Check indentation and quotes.") from None
-    try:
-        return kind.model_validate(content)
-    except ValidationError as error:
-        raise ConfigError(
-            f"{path} is not {what}:\n{complaints(error, kind, content)}\n{page} explains the format."
-        ) from None
 
 
 def complaints(error: ValidationError, kind: type[BaseModel], content: object) -> str:
@@ -81,6 +42,8 @@ def known_keys(kind: type[BaseModel], path: Sequence[str | int]) -> list[str]:
 def _complaint(problem: Any, kind: type[BaseModel], content: object) -> str:  # noqa: ANN401 - an entry of pydantic's list
     path = problem["loc"]
     where = ".".join(_named(path, content)) or "(top level)"
+    if problem["type"] == "invalid_key":
+        return f"{where}: a key must be text; put it in quotes"
     if problem["type"] == "extra_forbidden":
         return f"{where}: unknown key{suggest(str(path[-1]), known_keys(kind, path[:-1]))}"
     if problem["type"] == "missing":
@@ -92,12 +55,14 @@ def _complaint(problem: Any, kind: type[BaseModel], content: object) -> str:  # 
     if problem["type"] in ("literal_error", "union_tag_invalid"):
         given = problem["ctx"].get("tag", problem["input"])
         hint = suggest(str(given), re.findall(r"'([^']+)'", problem["ctx"].get("expected_tags", message)))
-    return f"{where}: {message}; got {problem['input']!r}{hint}"
+    return f"{where}: {message}; got {shortened(problem['input'])}{hint}"
 
 
 def _named(path: Sequence[str | int], content: object) -> Iterator[str]:
     """The parts of a path that the document itself has; an item of a list by its `id`, where it has one."""
     for part in path:
+        if part == "[key]":
+            continue  # pydantic's word for "the key itself"
         try:
             content = content[part]  # type: ignore[index]
         except (IndexError, KeyError, TypeError):

@@ -1,0 +1,5 @@
+"""`python -m embrepro.cli`."""
+
+from embrepro.cli import main
+
+main()

@@ -1,0 +1,45 @@
+"""Commands of the configuration: what `conf/` composes to, and keeping the configuration of an experiment."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from embrepro.config.compose import compose_values
+from embrepro.config.params import dump_params, write_params
+from embrepro.config.schema import parse_config
+from embrepro.progress import console
+
+
+def compose(
+    overrides: Annotated[list[str] | None, typer.Argument(help="Hydra overrides, such as model=qwen25.")] = None,
+    write: Annotated[bool, typer.Option("--write", help="Write params.yaml instead of printing.")] = False,
+) -> None:
+    """Show, or write to params.yaml, what conf/ composes to; refuse what download would refuse."""
+    console.go_offline()
+    values = compose_values(overrides or [])
+    config = parse_config(values, "conf/")
+    _ = config.claim_files, config.rules_file
+    from embrepro.tasks import requested
+
+    requested.expect_known(config.tasks)
+    if write:
+        write_params(values)
+    else:
+        typer.echo(dump_params(values), nl=False)
+
+
+def keep(
+    experiment: Annotated[
+        str | None, typer.Argument(help="Name of a DVC experiment to apply first; default: params.yaml as it is.")
+    ] = None,
+) -> None:
+    """Make an experiment's configuration the default: apply it, and write conf/ so that it composes to params.yaml."""
+    from embrepro.config import keeping
+
+    changed = keeping.keep(experiment)
+    if not changed:
+        console.say("conf/ composes to params.yaml already.")
+        return
+    console.say(f"conf/ now composes to params.yaml. Commit: {' '.join(map(str, changed))}")

@@ -1,0 +1,80 @@
+"""What all commands share: how the program starts and ends, where a stage runs, and exit codes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from embrepro import containers
+from embrepro.config.params import read_params
+from embrepro.config.schema import Config
+from embrepro.errors import KitError
+from embrepro.progress import console
+
+INTERRUPTED = 130
+CANNOT_JUDGE = 2
+
+
+class Program(TyperGroup):
+    """All commands; Ctrl-C ends any of them with a line and exit code 130, for nothing is lost by it."""
+
+    def invoke(self, context: typer.Context) -> object:
+        """Run the command."""
+        try:
+            return super().invoke(context)
+        except KeyboardInterrupt:
+            console.say_error("embrepro: interrupted; what was finished is kept, and the next run goes on from there")
+            raise typer.Exit(INTERRUPTED) from None
+
+
+class Stage(TyperCommand):
+    """A command that runs in its image where the configuration says so: runtime=docker."""
+
+    def invoke(self, context: typer.Context) -> object:
+        """Run here, or hand over to the image."""
+        config = read_params()
+        if not containers.wanted(config):
+            return super().invoke(context)
+        raise typer.Exit(containers.run_in_container(config, sys.argv[1:]))
+
+
+def run(app: typer.Typer) -> None:
+    """Run the program; an error of the kit ends it with its message and exit code 1, without a traceback."""
+    console.silence_libraries()
+    try:
+        app(prog_name="embrepro")
+    except (KitError, OSError) as error:
+        console.say_error(f"embrepro: {message(error)}")
+        sys.exit(1)
+
+
+def read_offline() -> Config:
+    """The configuration, for a command that must not touch the network."""
+    console.go_offline()
+    return read_params()
+
+
+@contextmanager
+def ends_with_2() -> Iterator[None]:
+    """End with 2 where a command cannot judge, which must not read as its own "no" (1)."""
+    console.go_offline()
+    try:
+        yield
+    except (KitError, OSError) as error:
+        console.say_error(f"embrepro: {message(error)}")
+    else:
+        return
+    raise typer.Exit(CANNOT_JUDGE)
+
+
+def message(error: KitError | OSError) -> str:
+    """What an error says to the user; raises it again where it is one that names no file, and so a defect."""
+    if isinstance(error, KitError):
+        return str(error)
+    if error.filename is None:
+        raise error
+    return f"{error.filename}: {error.strerror}. Check that it exists, is writable, and that the disk is not full."

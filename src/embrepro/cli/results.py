@@ -1,0 +1,66 @@
+"""Commands that look at results: claims, published scores, and what is wrong with a folder of results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from embrepro.cli.program import ends_with_2, read_offline
+from embrepro.layout import Layout
+from embrepro.progress import console
+
+
+def claims(
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Claims files; those of the configuration by default.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Hold claims against the last run: claimed, measured, published, verdict."""
+    config = read_offline()
+    from embrepro.pipeline import judgement
+    from embrepro.pipeline import report as stage
+    from embrepro.report import terminal
+
+    terminal.print_verdicts(judgement.verdicts(*stage.read(Layout()), files or config.claim_files), as_json=as_json)
+
+
+def doctor(
+    folder: Annotated[Path, typer.Argument(help="A folder of results of mteb 1.x or 2.x, or of the kit.")],
+) -> None:
+    """Examine results for lost and impossible scores, and name the likely cause."""
+    console.goread_offline()
+    from embrepro.doctor import examination
+    from embrepro.report import terminal
+    from embrepro.tasks import registry
+
+    if terminal.print_findings(examination.examine(folder, lookup=registry.find)):
+        raise typer.Exit(1)
+
+
+def verify(
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Files of expected scores; default: conf/expected/*.yaml.")
+    ] = None,
+    write: Annotated[
+        Path | None, typer.Option(help="Write this Markdown page, and what was measured as JSON beside it.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="A line for each number that was not run, too.")] = False,
+) -> None:
+    """Hold the last run against published scores: exit 0, 1 where one is a FAIL, 2 where nothing could be judged."""
+    with ends_with_2():
+        from embrepro.files import write_json, write_text
+        from embrepro.regression import published
+        from embrepro.report import grids, pages
+
+        expectations = published.load(files or [])
+        measured = published.last_run(Layout())
+        judged = published.judge(expectations, measured)
+        if write:
+            write_text(write, grids.markdown(pages.reproduced(expectations, judged, measured)))
+            write_json(write.with_suffix(".json"), measured.model_dump())
+        grids.show(pages.verified(expectations, judged, measured, every=every))
+    if any(each.verdict == "FAIL" for each in judged):
+        raise typer.Exit(1)

@@ -1,0 +1,156 @@
+"""The files of `conf/` as Hydra sees them, through a plugin: checked when they are chosen, and one for each baseline.
+
+Hydra asks `ConfSource` about every file before it reads it, in `embrepro compose` and in `dvc exp run -S` alike. So a
+misspelt choice is refused with the nearest names and a faulty file with what is wrong in it, whoever composes. Choices
+of `baseline` have no files: each is derived from the model's file of that name.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.object_type import ObjectType
+from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import OmegaConf
+
+from embrepro.config.messages import suggest
+from embrepro.config.yaml_files import read_yaml
+from embrepro.errors import ConfigError
+
+GROUPS = ("model", "baseline", "tasks", "device", "runtime")
+OTHER_WORDS = {"device": {"gpu": "cuda", "nvidia": "cuda"}, "runtime": {"container": "docker", "podman": "docker"}}
+GLOBAL_HEADER = "# @package _global_"
+
+_untracked_allowed: ContextVar[bool] = ContextVar("untracked_allowed", default=False)
+
+
+@contextmanager
+def untracked_allowed() -> Iterator[None]:
+    """Compose with files that git does not know, too: nothing is stored, so nothing can be lost."""
+    before = _untracked_allowed.set(True)
+    try:
+        yield
+    finally:
+        _untracked_allowed.reset(before)
+
+
+class ConfSearchPath(SearchPathPlugin):
+    """Puts `ConfSource` in front of the folder that holds the kit's configuration; others are left alone."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Add the source."""
+        for entry in search_path.get_path():
+            folder = Path(str(entry.path).removeprefix("file://"))
+            if entry.provider == "main" and all((folder / group).is_dir() for group in ("model", "tasks", "runtime")):
+                search_path.prepend(provider="embrepro", path=f"{ConfSource.scheme()}://{folder}")
+                return
+
+
+class ConfSource(ConfigSource):
+    """Checks the files of `conf/` that are chosen, and serves the choices of `baseline`."""
+
+    def __init__(self, provider: str, path: str) -> None:
+        super().__init__(provider=provider, path=path)
+        self._conf = Path(self.path)
+
+    @staticmethod
+    def scheme() -> str:
+        """What its addresses start with."""
+        return "embrepro"
+
+    def available(self) -> bool:
+        """Whether the folder is there."""
+        return self._conf.is_dir()
+
+    def is_group(self, config_path: str) -> bool:
+        """Whether this source serves a group."""
+        return config_path == "baseline"
+
+    def is_config(self, config_path: str) -> bool:
+        """Whether this source serves a file; a file of the kit's groups is checked on the way.
+
+        Raises:
+            ConfigError: there is no such file, git does not know it, or it is faulty.
+        """
+        group, _, option = config_path.removesuffix(".yaml").partition("/")
+        if group not in GROUPS or not option:
+            return False
+        check_choice(self._conf, group, option)
+        return group == "baseline"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """A choice of `baseline`: the model's file, and the role."""
+        group, _, option = config_path.removesuffix(".yaml").partition("/")
+        if group != "baseline":
+            raise ConfigLoadError(f"{config_path} is none of this source's files")
+        config = OmegaConf.create({"defaults": [f"/model/{option}"], "baseline": option})
+        return ConfigResult(
+            provider=self.provider, path=f"{self.scheme()}://{self.path}", config=config, header={"package": "_global_"}
+        )
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """The choices of `baseline`."""
+        return options(self._conf, "model") if config_path == "baseline" else []
+
+
+def options(conf: Path, group: str) -> list[str]:
+    """The choices of a group, sorted."""
+    folder = "model" if group == "baseline" else group
+    return sorted(file.stem for file in (conf / folder).glob("*.yaml"))
+
+
+def check_choice(conf: Path, group: str, option: str) -> None:
+    """Check one choice of a group.
+
+    Raises:
+        ConfigError: there is no such file, with the nearest names; git does not know it; or it is faulty.
+    """
+    folder = "model" if group == "baseline" else group
+    path = conf / folder / f"{option}.yaml"
+    if option not in (known := options(conf, group)):
+        meant = OTHER_WORDS.get(group, {}).get(option.casefold())
+        hint = f"; did you mean {meant}?" if meant in known else suggest(option, known)
+        everything = "" if hint.startswith("; known") else f" (all: {', '.join(known)})"
+        raise ConfigError(f"{group}={option}: there is no {conf.name}/{folder}/{option}.yaml{hint}{everything}")
+    content = read_yaml(path)
+    if not isinstance(content, dict):
+        raise ConfigError(f"{conf.name}/{folder}/{option}.yaml holds no mapping of keys to values.")
+    if folder == "model":
+        _expect_model(path, content)
+    _expect_known_to_git(path)
+
+
+def _expect_model(path: Path, content: dict[str, Any]) -> None:
+    """A model's file lies at the top level of the configuration, and makes the model that it defines the candidate."""
+    shown = f"{path.parent.parent.name}/model/{path.name}"
+    if not re.search(rf"^{GLOBAL_HEADER}\s*$", path.read_text(encoding="utf-8-sig"), re.MULTILINE):
+        raise ConfigError(f"{shown}: the first line must be '{GLOBAL_HEADER}', or its keys land under 'model'.")
+    models = content.get("models")
+    defined = list(models) if isinstance(models, dict) else []
+    if content.get("candidate") != path.stem or path.stem not in defined:
+        raise ConfigError(
+            f"{shown}: expected 'candidate: {path.stem}' and the model under 'models.{path.stem}', as the file is called; "
+            f"got candidate {content.get('candidate')} and models {', '.join(map(str, defined)) or 'none'}."
+        )
+
+
+def _expect_known_to_git(path: Path) -> None:
+    """Refuse a file that an experiment would lose: DVC stores with it, and restores, only what git knows."""
+    if _untracked_allowed.get():
+        return
+    asked = subprocess.run(
+        ["git", "ls-files", "--error-unmatch", "--", path.name], cwd=path.parent, capture_output=True, check=False
+    )
+    if asked.returncode == 1:
+        shown = f"{path.parent.parent.name}/{path.parent.name}/{path.name}"
+        raise ConfigError(
+            f"git does not know {shown}, so the experiment would run without it or lose it. Add it first: git add {shown}"
+        )

@@ -1,0 +1,31 @@
+"""Whether mteb knows what a configuration asks for, answered without importing mteb where it was asked before."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+from embrepro.config.schema import Tasks
+from embrepro.files import fingerprint, source_hash, write_text
+
+KNOWN = Path(".embrepro") / "known-tasks"
+"""Requests that were resolved, one empty file each, named by what was asked of which version."""
+
+
+def expect_known(tasks: Tasks, known: Path = KNOWN) -> None:
+    """Refuse tasks, languages and subsets that `download` would refuse.
+
+    Raises:
+        ConfigError: an unknown task, benchmark, language or subset, or a filter that leaves a task without data.
+    """
+    code = source_hash("tasks/registry.py", "suite")
+    asked = fingerprint({"tasks": tasks.model_dump(), "mteb": version("mteb"), "code": code})
+    if (known / asked).is_file():
+        return
+    from embrepro.tasks import registry
+
+    registry.resolve(tasks)
+    try:
+        write_text(known / asked, "")
+    except OSError:
+        return  # a read-only folder: it is resolved again the next time
