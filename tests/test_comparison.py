@@ -97,3 +97,23 @@ def test_no_mean_is_tested_over_an_incomplete_set(values: dict[str, np.ndarray],
     assert means.mean_task is None
     assert means.mean_type is None
     assert list(means.by_type) == ["STS"]
+
+
+@pytest.mark.parametrize(
+    ("theirs_samples", "reason"),
+    [
+        (None, "has no per-sample scores"),
+        ("average_precision", "of two kinds, mean and average_precision"),
+    ],
+)
+def test_what_could_not_be_tested_is_an_outcome_of_its_own(
+    values: dict[str, np.ndarray], theirs_samples: str | None, reason: str
+) -> None:
+    ours, theirs = sides(values)
+    kept = theirs["two"].samples
+    assert kept is not None
+    theirs["two"] = Scored(theirs["two"].score, Samples(theirs_samples, [kept.frame]) if theirs_samples else None)
+    found = differences(ours, theirs, TYPES, NAMES, seed=1)[0]["two"]
+    assert found.outcome == "not tested"
+    assert (found.interval, found.p_value) == (None, None)
+    assert reason in found.sentence

@@ -205,12 +205,6 @@ def test_one_missing_task_leaves_no_mean_over_the_others() -> None:
     assert "NFCorpus of fast: not in the mirror" in found.reason
 
 
-def test_a_difference_without_an_interval_decides_nothing() -> None:
-    bare = row("SciFact", (0.4, 0.6))
-    untested = bare.model_copy(update={"difference": bare.difference.model_copy(update={"interval": None})})  # type: ignore[union-attr]
-    assert decide(evidence([untested]), "Retrieval quality").outcome == "not measured"
-
-
 def test_the_uncertainty_of_a_mean_shrinks_with_the_number_of_tasks() -> None:
     found = evidence([row(f"T{index}", (0.5, 0.6), 0.04) for index in range(4)])
     assert "lower" not in decide(found, "Retrieval quality").reason
@@ -223,8 +217,30 @@ def test_a_latency_percentile_has_an_order_statistics_interval() -> None:
         update={"latency": Latency(p50=50.5, p95=95, p99=99, samples=[float(n) for n in range(1, 101)])}
     )
     found = speed_estimate(model, "latency_p50_ms")
-    assert found is not None
+    assert not isinstance(found, str)
     assert (found.value, found.low, found.high) == (50.5, 40.0, 61.0)
+
+
+def test_a_percentile_of_too_few_queries_decides_nothing() -> None:
+    """Of 30 queries none need lie above the 99th percentile, so nothing bounds it from above."""
+    few = speed("fast", 1, 1.0)
+    few = few.model_copy(update={"latency": few.latency.model_copy(update={"samples": few.latency.samples[:30]})})
+    assert speed_estimate(few, "latency_p99_ms") == "30 queries are too few for an interval, which takes 368"
+    found = evidence([row("SciFact", (0.6, 0.6))])
+    assert found.speed is not None
+    models = found.speed.models | {"fast": few}
+    found = found.model_copy(update={"speed": found.speed.model_copy(update={"models": models})})
+    decided = decide(found, "Real-time latency")
+    assert (decided.outcome, decided.winner) == ("not measured", None)
+    assert "no latency p95 of fast: 30 queries are too few for an interval, which takes 72" in decided.reason
+
+
+def test_a_difference_that_was_not_tested_decides_nothing() -> None:
+    bare = row("SciFact", (0.4, 0.6))
+    untested = ScoreDifference(estimate=-0.2, outcome="not tested", sentence="")
+    found = decide(evidence([bare.model_copy(update={"difference": untested})]), "Retrieval quality")
+    assert found.outcome == "not measured"
+    assert "the difference on SciFact was not tested" in found.reason
 
 
 def test_a_model_is_not_compared_with_itself() -> None:

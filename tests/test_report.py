@@ -19,7 +19,7 @@ from embrepro.report import document, html_page, machine_tables, markdown_page, 
 from embrepro.report.cells import quantity, signed
 from embrepro.report.origins import Origins
 from embrepro.results.provenance import collect
-from embrepro.results.summary import MeanDifferences
+from embrepro.results.summary import MeanDifferences, ScoreDifference
 
 VOID = {"meta", "link", "input", "br", "hr", "img", "wbr"}
 
@@ -127,6 +127,19 @@ def test_a_mean_that_could_not_be_tested_says_so() -> None:
     row = tables.comparison(summary, Origins(summary, data.provenance())).footer[0]
     assert row[-1].text == "not tested"
     assert row[-2].note == ""
+
+
+def test_a_difference_that_was_not_tested_is_counted_apart() -> None:
+    summary = data.summary(complete=True)
+    untested = summary.tasks[2].model_copy(
+        update={"difference": ScoreDifference(estimate=0.0057, outcome="not tested", sentence="No samples.")}
+    )
+    summary = summary.model_copy(update={"tasks": [*summary.tasks[:2], untested, *summary.tasks[3:]]})
+    seen = plain(html_page.render(summary, data.provenance(), None))
+    assert "better than minilm on 1, worse on 7, not distinguishable on 0 and not tested on 1 of 9" in seen
+    assert "0 not distinguishable, 1 not tested" in seen
+    row = tables.comparison(summary, Origins(summary, data.provenance())).rows[2]
+    assert (row[-1].text, row[-1].tone, row[-2].note) == ("not tested", "missing", "")
 
 
 def test_the_mean_of_a_type_with_a_missing_task_is_not_computed() -> None:

@@ -9,13 +9,13 @@ from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from scipy import stats
 
 from embrepro.benchmarking.speed import ModelSpeed, SpeedReport
 from embrepro.benchmarking.speed import RepeatedMeasure as Repeated
 from embrepro.claims.metrics import PropertyKey, SpeedKey
 from embrepro.config.yaml_files import Strict
 from embrepro.results.summary import Interval, ModelCard, TaskRow
+from embrepro.statistics.percentiles import percentile_interval, samples_needed
 
 _Z = 1.959964  # half-width of a 95 % interval in standard errors
 
@@ -116,7 +116,8 @@ class Evidence(BaseModel):
             return f"no {measure.label}: no benchmark in this run"
         if model not in self.speed.models:
             return f"no {measure.label}: {model} was not benchmarked"
-        return speed_estimate(self.speed.models[model], measure.key) or f"no {measure.label} of {model}"
+        found = speed_estimate(self.speed.models[model], measure.key)
+        return f"no {measure.label} of {model}: {found}" if isinstance(found, str) else found
 
     def _quality(self, measure: QualityMeasure) -> QualityComparison:
         rows = [row for row in self.tasks if measure.concerns(row)]
@@ -129,12 +130,12 @@ class Evidence(BaseModel):
                     status = row.cells[model].status if model in row.cells else "not evaluated"
                     return QualityComparison(measure, missing=f"no {measure.label}: {row.name} of {model}: {status}")
             if row.difference is None or row.difference.interval is None:
-                return QualityComparison(measure, missing=f"no interval for the difference on {row.name}")
+                return QualityComparison(measure, missing=f"the difference on {row.name} was not tested")
         changes = [row.difference for row in rows if row.difference is not None]
         change = _mean([(each.estimate, each.interval) for each in changes])
         distinct = not change.low <= 0 <= change.high
         if len(changes) == 1:
-            distinct = changes[0].outcome != "not distinguishable"
+            distinct = changes[0].outcome in ("better", "worse")
         ours, theirs = (self._mean_score(rows, model) for model in (self.candidate, self.baseline))
         return QualityComparison(measure, ours, theirs, change, distinct=distinct)
 
@@ -143,18 +144,24 @@ class Evidence(BaseModel):
         return _mean([(cell.score if cell.score is not None else math.nan, cell.interval) for cell in cells])
 
 
-def speed_estimate(speed: ModelSpeed, key: SpeedKey) -> Estimate | None:
-    """A speed with its interval; None where the benchmark did not take it.
+def speed_estimate(speed: ModelSpeed, key: SpeedKey) -> Estimate | str:
+    """A speed with its interval, or the reason in words why there is none.
 
-    Percentiles of latency get an order-statistics interval, which assumes no distribution (Hahn & Meeker,
-    Statistical Intervals, 1991, ch. 5). Peak memory is a single reading.
+    Percentiles of latency get an order-statistics interval, which assumes no distribution, and none where the
+    queries are too few to bound them. Peak memory is a single reading.
     """
     match key:
-        case "latency_p50_ms" | "latency_p95_ms" | "latency_p99_ms":
-            return _percentile(speed.latency.samples, int(key[9:11]) / 100)
+        case "latency_p50_ms":
+            return _percentile(speed.latency.samples, 0.50)
+        case "latency_p95_ms":
+            return _percentile(speed.latency.samples, 0.95)
+        case "latency_p99_ms":
+            return _percentile(speed.latency.samples, 0.99)
         case "queries_per_second":
-            latency = _percentile(speed.latency.samples, 0.5)
-            return Estimate(1000 / latency.value, 1000 / latency.high, 1000 / latency.low) if latency else None
+            latency = _percentile(speed.latency.samples, 0.50)
+            if isinstance(latency, str):
+                return latency
+            return Estimate(1000 / latency.value, 1000 / latency.high, 1000 / latency.low)
         case "load_seconds":
             return _repeated(speed.load_seconds)
         case "peak_memory_mb":
@@ -162,24 +169,20 @@ def speed_estimate(speed: ModelSpeed, key: SpeedKey) -> Estimate | None:
         case _:
             length = key.removeprefix("texts_per_second_")
             settings = [each.texts_per_second for each in speed.throughput if each.length == length]
-            return _repeated(max(settings, key=lambda each: each.median)) if settings else None
+            if not settings:
+                return f"the benchmark took no {length} texts"
+            return _repeated(max(settings, key=lambda each: each.median))
 
 
 def _repeated(measure: Repeated) -> Estimate:
     return Estimate(measure.median, measure.low, measure.high)
 
 
-def _percentile(samples: Sequence[float], quantile: float) -> Estimate | None:
-    if not samples:
-        return None
-    ordered = np.sort(np.asarray(samples))
-    low, high = stats.binom.ppf([0.025, 0.975], len(ordered), quantile)
-    last = len(ordered) - 1
-    return Estimate(
-        float(np.quantile(ordered, quantile)),
-        float(ordered[max(0, int(low) - 1)]),
-        float(ordered[min(last, int(high))]),
-    )
+def _percentile(samples: Sequence[float], quantile: float) -> Estimate | str:
+    found = percentile_interval(samples, quantile)
+    if found is None:
+        return f"{len(samples)} queries are too few for an interval, which takes {samples_needed(quantile)}"
+    return Estimate(float(np.quantile(samples, quantile)), found.low, found.high)
 
 
 def _mean(parts: Sequence[tuple[float, Interval | None]]) -> Estimate:

@@ -10,7 +10,12 @@ from embrepro.benchmarking.speed import RepeatedMeasure
 from embrepro.results.summary import Interval, Summary
 
 Tone = Literal["", "good", "bad", "even", "missing"]
-OUTCOME_TONES: dict[str, Tone] = {"better": "good", "worse": "bad", "not distinguishable": "even"}
+OUTCOME_TONES: dict[str, Tone] = {
+    "better": "good",
+    "worse": "bad",
+    "not distinguishable": "even",
+    "not tested": "missing",
+}
 DASH = "\u2013"
 
 

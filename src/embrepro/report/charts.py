@@ -40,7 +40,7 @@ def differences(summary: Summary) -> Figure | None:
             "estimate": 100 * found.estimate,
             "low": 100 * (found.interval.low if found.interval else found.estimate),
             "high": 100 * (found.interval.high if found.interval else found.estimate),
-            "tone": {"better": "good", "worse": "bad"}.get(found.outcome, "even"),
+            "tone": {"better": "good", "worse": "bad", "not tested": "untested"}.get(found.outcome, "even"),
         }
         for task in summary.tasks
         if (found := task.difference) is not None
@@ -50,6 +50,7 @@ def differences(summary: Summary) -> Figure | None:
     rows.sort(key=lambda row: -row["estimate"])
     words = "; ".join(f"{row['task']} {signed(row['estimate'] / 100)}" for row in rows)
     models = f"{summary.candidate} minus {summary.baseline}"
+    legend = [("good", "better"), ("bad", "worse"), ("even", "not distinguishable")]
     caption = f"Score differences by task: {models}, points of 100, with 95 % intervals"
     return Figure(
         "differences",
@@ -57,7 +58,7 @@ def differences(summary: Summary) -> Figure | None:
         f"{caption}. {words}.",
         lambda: svg_of(_forest(rows, FULL, 240), "differences"),
         lambda: svg_of(_forest(rows, 190, 110), "differences-narrow"),
-        [("good", "better"), ("bad", "worse"), ("even", "not distinguishable")],
+        [*legend, ("untested", "not tested")] if any(row["tone"] == "untested" for row in rows) else legend,
     )
 
 
@@ -72,7 +73,10 @@ def _forest(rows: list[dict[str, Any]], width: int, label: int) -> Drawing:
         x="estimate:Q",
         shape=alt.Shape(
             "tone:N",
-            scale=alt.Scale(domain=["good", "bad", "even"], range=["triangle-right", "triangle-left", "circle"]),
+            scale=alt.Scale(
+                domain=["good", "bad", "even", "untested"],
+                range=["triangle-right", "triangle-left", "circle", "cross"],
+            ),
             legend=None,
         ),
     )

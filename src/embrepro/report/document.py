@@ -123,7 +123,7 @@ def _scored(summary: Summary) -> int:
 
 def _outcomes(summary: Summary) -> dict[str, int]:
     outcomes = [task.difference.outcome for task in summary.tasks if task.difference]
-    return {name: outcomes.count(name) for name in ("better", "worse", "not distinguishable")}
+    return {name: outcomes.count(name) for name in ("better", "worse", "not distinguishable", "not tested")}
 
 
 def _verdict(summary: Summary) -> str:
@@ -133,10 +133,12 @@ def _verdict(summary: Summary) -> str:
     compared = sum(counts.values())
     if not compared:
         return f"No task could be compared: {_scored(summary)} of {len(summary.tasks)} requested tasks scored."
+    found = [f"worse on {counts['worse']}", f"not distinguishable on {counts['not distinguishable']}"]
+    if counts["not tested"]:
+        found.append(f"not tested on {counts['not tested']}")
     first = (
-        f"{summary.candidate} is better than {summary.baseline} on {counts['better']},"
-        f" worse on {counts['worse']} and not distinguishable on {counts['not distinguishable']}"
-        f" of {compared} compared tasks."
+        f"{summary.candidate} is better than {summary.baseline} on {counts['better']}, {', '.join(found[:-1])}"
+        f" and {found[-1]} of {compared} compared tasks."
     )
     return f"{first} {_mean_sentence(summary)}"
 
@@ -168,7 +170,8 @@ def _tiles(summary: Summary, speed: SpeedReport | None, origins: Origins) -> lis
             Tile(
                 "Better / worse",
                 f"{counts['better']} / {counts['worse']}",
-                f"{counts['not distinguishable']} not distinguishable",
+                f"{counts['not distinguishable']} not distinguishable"
+                + (f", {counts['not tested']} not tested" if counts["not tested"] else ""),
             )
         )
     tiles.append(

@@ -121,11 +121,10 @@ def legend_of_roles(summary: Summary) -> list[tuple[str, str]]:
 
 
 def tone_colour(field_name: str) -> alt.Color:
-    """Colour by outcome: good, bad or even."""
-    tones = ["good", "bad", "even"]
-    return alt.Color(
-        f"{field_name}:N", scale=alt.Scale(domain=tones, range=[LIGHT[tone] for tone in tones]), legend=None
-    )
+    """Colour by outcome: good, bad, even, or untested."""
+    colours = {"good": LIGHT["good"], "bad": LIGHT["bad"], "even": LIGHT["even"], "untested": LIGHT["axis"]}
+    scale = alt.Scale(domain=list(colours), range=list(colours.values()))
+    return alt.Color(f"{field_name}:N", scale=scale, legend=None)
 
 
 def role_colour(field_name: str) -> alt.Color:

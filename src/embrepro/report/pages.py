@@ -188,7 +188,7 @@ def _beyond(files: Sequence[ExpectedFile], measured: MeasuredRun) -> list[str]:
 
 def _compared(row: ScoreChange) -> GridRow:
     interval = f"[{_signed(row.interval.low)}, {_signed(row.interval.high)}]" if row.interval else DASH
-    notes = [row.incomparable]
+    notes = [row.incomparable, f"not tested: {row.why_no_interval}" if row.why_no_interval else ""]
     notes += [f"before: {row.old_status}"] if row.old is None else []
     notes += [f"now: {row.new_status}"] if row.new is None else []
     cells = (

@@ -59,14 +59,16 @@ def differences(
     """
     shared = [task for task in candidate if task in baseline]
     paired = {task: _paired(candidate[task], baseline[task], seed) for task in shared}
-    tested = {task: found for task, found in paired.items() if found is not None}
-    return _by_task(candidate, baseline, tested, names), _of_means(tested, types, names)
+    tested = {task: found for task, found in paired.items() if not isinstance(found, str)}
+    reasons = {task: found for task, found in paired.items() if isinstance(found, str)}
+    return _by_task(candidate, baseline, tested, reasons, names), _of_means(tested, types, names)
 
 
 def _by_task(
     candidate: Mapping[str, Scored],
     baseline: Mapping[str, Scored],
     tested: Mapping[str, estimates.PairedDifference],
+    reasons: Mapping[str, str],
     names: Names,
 ) -> dict[str, ScoreDifference]:
     adjusted = dict(zip(tested, estimates.holm([found.p_value for found in tested.values()]), strict=True))
@@ -75,7 +77,7 @@ def _by_task(
         if task in tested:
             result[task] = _tested(task, tested[task], adjusted[task], names)
         else:
-            result[task] = _untested(task, candidate[task].score - baseline[task].score, names)
+            result[task] = _untested(task, candidate[task].score - baseline[task].score, reasons[task], names)
     return result
 
 
@@ -118,21 +120,18 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return math.fsum(present) / len(present) if present and len(present) == len(values) else None
 
 
-def _paired(candidate: Scored, baseline: Scored, seed: int) -> estimates.PairedDifference | None:
+def _paired(candidate: Scored, baseline: Scored, seed: int) -> estimates.PairedDifference | str:
+    """The paired test of one task, or the reason in words why there is none."""
     ours, theirs = candidate.samples, baseline.samples
-    if (
-        ours is None
-        or theirs is None
-        or not ours.statistic
-        or ours.statistic != theirs.statistic
-        or ours.frame.is_empty()
-    ):
-        return None
+    if ours is None or theirs is None or not ours.statistic or not theirs.statistic or ours.frame.is_empty():
+        return "this main score has no per-sample scores to test the difference with"
+    if ours.statistic != theirs.statistic:
+        return f"the per-sample scores are of two kinds, {ours.statistic} and {theirs.statistic}"
     try:
         found = estimates.paired_difference(ours.frame, theirs.frame, ours.statistic, seed=seed)
-    except StatisticsError:
-        return None
-    return found if math.isfinite(found.p_value) else None
+    except StatisticsError as error:
+        return str(error).rstrip(".")
+    return found if math.isfinite(found.p_value) else "the test gives no p-value on these samples"
 
 
 def _tested(title: str, found: estimates.PairedDifference, adjusted: float | None, names: Names) -> ScoreDifference:
@@ -149,9 +148,6 @@ def _tested(title: str, found: estimates.PairedDifference, adjusted: float | Non
     )
 
 
-def _untested(task: str, estimate: float, names: Names) -> ScoreDifference:
-    sentence = (
-        f"{task}: {names[0]} differs from {names[1]} by {estimate:+.4f}; this main score has no per-sample scores to test "
-        "the difference with."
-    )
-    return ScoreDifference(estimate=estimate, outcome="not distinguishable", sentence=sentence)
+def _untested(task: str, estimate: float, reason: str, names: Names) -> ScoreDifference:
+    sentence = f"{task}: {names[0]} differs from {names[1]} by {estimate:+.4f}; not tested: {reason}."
+    return ScoreDifference(estimate=estimate, outcome="not tested", sentence=sentence)

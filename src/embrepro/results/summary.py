@@ -1,7 +1,7 @@
 """What a run found, as one typed document: the aggregate stage writes it, the report and the pull-request table read it.
 
 Everything in it follows from the inputs alone, so two runs give the same bytes; times, commits and machines belong to
-`reporting.provenance`. Scores are main scores on mteb's 0-1 scale, intervals are 95 % intervals.
+`results.provenance`. Scores are main scores on mteb's 0-1 scale, intervals are 95 % intervals.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from embrepro.tasks.first_stage import FirstStage
 
 Role = Literal["baseline", "candidate"]
-Outcome = Literal["better", "worse", "not distinguishable"]
+Outcome = Literal["better", "worse", "not distinguishable", "not tested"]
+"""Of a difference; "not tested" where no test could be made, which says nothing about the size of the difference."""
 
 
 class _Document(BaseModel):
