@@ -350,8 +350,6 @@ def make_project(folder: Path, dimensions: tuple[int, ...] = (32,)) -> Clone:
     baseline = {"org": "test", "name": "other", "family": "static", "folder": "models/64"}
     text = yaml.safe_dump({"candidate": "other", "models": {"other": baseline}})
     (conf / "model" / "other.yaml").write_text(f"# @package _global_\n{text}")
-    text = yaml.safe_dump({"defaults": ["/model/other"], "baseline": "other"}, sort_keys=False)
-    (conf / "baseline" / "other.yaml").write_text(f"# @package _global_\n{text}")
     defaults = yaml.safe_load((conf / "config.yaml").read_text()) | {"benchmark": QUICK_BENCHMARK}
     chosen = {"baseline": "other", "model": "mine"}
     defaults["defaults"] = [

@@ -66,9 +66,6 @@ def _write_model(folder: Path, key: str, dimensions: int) -> None:
     definition = {"org": "test", "name": key, "family": "static", "folder": f"models/{key}"}
     text = yaml.safe_dump({"candidate": key, "models": {key: definition}})
     (folder / "conf" / "model" / f"{key}.yaml").write_text(f"# @package _global_\n{text}")
-    (folder / "conf" / "baseline" / f"{key}.yaml").write_text(
-        f"# @package _global_\ndefaults:\n  - /model/{key}\nbaseline: {key}\n"
-    )
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +116,7 @@ def test_a_second_run_does_nothing(project: Project) -> None:
 
 def test_another_candidate_leaves_the_baseline_alone(project: Project) -> None:
     _write_model(project.folder, "middle", 32)
+    project.run("git", "add", "conf")
     said = project.run("dvc", "exp", "run", "-S", "model=middle")
     assert "encode middle" in said
     assert "Stage 'encode@large' didn't change" in said

@@ -79,6 +79,7 @@ def _apply(experiment: str) -> None:
 
 
 def _write_conf(wanted: Mapping[str, Any]) -> None:
+    write_text(MAIN, MAIN.read_text(encoding="utf-8").replace(_KEPT_LINE, ""))
     KEPT.unlink(missing_ok=True)
     _write_choices(_choices(wanted))
     own = read_yaml(MAIN)
@@ -119,7 +120,7 @@ def _write_choices(chosen: Mapping[str, str]) -> None:
         text, found = re.subn(rf"^(  - {group}: )\S+", rf"\g<1>{option}", text, flags=re.MULTILINE)
         if found != 1:
             raise ConfigError(f"{MAIN}: expected one line '  - {group}: ...' in its defaults list, found {found}.")
-    write_text(MAIN, text.replace(_KEPT_LINE, ""))
+    write_text(MAIN, text)
 
 
 def _add_kept_to_defaults() -> None:
@@ -133,6 +134,9 @@ def _write_values(changes: list[Change]) -> None:
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 120
+    yaml.representer.add_representer(
+        type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null")
+    )
     yaml.indent(mapping=2, sequence=4, offset=2)
     content = yaml.load(MAIN.read_text(encoding="utf-8"))
     for path, value in changes:
