@@ -102,6 +102,17 @@ def _tiny_bert(folder: Path, kind: str, **settings: object) -> Path:
     return folder
 
 
+def build_dense_model(folder: Path) -> Path:
+    """A dense model of one narrow layer with random weights, in sentence-transformers' layout."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+
+    transformer = Transformer(str(_tiny_bert(folder.with_name("bert"), "BertModel")))
+    pooling = Pooling(transformer.get_embedding_dimension(), "mean")
+    SentenceTransformer(modules=[transformer, pooling, Normalize()], device="cpu").save_pretrained(str(folder))
+    return folder
+
+
 def build_sparse_model(folder: Path) -> Path:
     """A SPLADE model of one narrow layer with random weights, in sentence-transformers' layout."""
     from sentence_transformers import SparseEncoder

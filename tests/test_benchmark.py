@@ -26,14 +26,14 @@ from embrepro.layout import Layout
 from embrepro.sources import models as model_sources
 
 REPOSITORY = Path(__file__).parents[1]
-DEVICE = Device(name="cpu", threads=1)
+DEVICE = Device(name="cpu", numerics="native", threads=1, batch_tokens=1024)
 QUICK = {"repeats": 6, "batch_sizes": [1, 16], "seconds": 0.02, "longest_batch": 60, "queries": 10}
 
 
 def _config(candidate: ModelConfig, baseline: ModelConfig) -> Config:
     values = compose_values([], REPOSITORY / "conf")
     found = {"candidate": candidate.model_dump(), "baseline": baseline.model_dump()}
-    device = {"name": "cpu", "threads": 1, "batch_size": 8}
+    device = {"name": "cpu", "numerics": "native", "threads": 1, "batch_tokens": 1024, "batch_size": 8}
     changes = {"candidate": "candidate", "baseline": "baseline", "models": found, "device": device}
     return parse_config(values | changes | {"benchmark": QUICK}, "the test")
 

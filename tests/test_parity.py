@@ -9,22 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import mteb
+import numpy as np
 import pytest
 from mteb import mocks
 
 from embrepro import models
 from embrepro.config.schema import Device, ModelConfig
-from embrepro.embeddings import replay, store
+from embrepro.embeddings import encoding, replay, store
+from embrepro.embeddings.plan import BatchRule
 from embrepro.errors import TaskError
 from embrepro.files import sha256
-from embrepro.pipeline import encode, evaluate
-from embrepro.progress import console
+from embrepro.pipeline import evaluate
 from embrepro.sources import models as model_sources
 from embrepro.statistics import estimates
 from embrepro.tasks import encode_requests, first_stage, freezing, registry, samples
+from embrepro.tasks.encode_requests import RequestList
 from embrepro.tasks.registry import Request
 
-DEVICE = Device(name="cpu")
+DEVICE = Device(name="cpu", numerics="portable", batch_tokens=1024)
 TEXT_MOCKS = {
     task.metadata.name: type(task)
     for task in mocks.MOCK_TASK_TEST_GRID
@@ -94,7 +96,7 @@ def cross_encoder(cross_encoder_folder: Path) -> tuple[Any, models.ModelProperti
 
 def _wrapped(model: ModelConfig, folder: Path) -> tuple[Any, models.ModelProperties]:
     loaded = models.load(folder, model, DEVICE)
-    known = models.facts(loaded)
+    known = models.describe(loaded)
     return models.wrap(loaded, model, "1", known), known
 
 
@@ -103,15 +105,24 @@ def _request(name: str) -> Request:
     return Request(name, tuple(task.hf_subsets), tuple(task.eval_splits))
 
 
+def _encode(encoder: Any, request: Request, listed: RequestList, folder: Path, *, pairs: bool = False) -> Path:
+    """Plan, shards and merge in this process; returns the file."""
+    planned = encoding.plan_task(listed.texts, BatchRule(tokens=256), encoder.model, pairs=pairs)
+    metadata = registry.create(request).metadata
+    work = encoding.TaskShards(request.name, metadata, listed.texts, pairs, "key", folder / "shards", *planned)
+    for _, _, error in encoding.encode_shards(encoder, [work], encoding.Workers(1)):
+        assert error is None
+    work.merge(folder / "embeddings.safetensors")
+    return folder / "embeddings.safetensors"
+
+
 def _by_the_kit(name: str, encoder: Any, known: models.ModelProperties, folder: Path) -> tuple[Any, samples.Samples]:
     request = _request(name)
     freezing.freeze(request, folder, None)
     manifest = encode_requests.write(request, folder)
     listed = encode_requests.read(folder, manifest)
-    with console.work("test", name, len(listed.texts), "texts") as work:
-        embeddings = encode.encode_distinct(encoder, listed.texts, registry.create(request).metadata, 32, work)
-    store.write(folder / "embeddings.safetensors", embeddings, "key")
-    stored = store.read(folder / "embeddings.safetensors", len(listed.texts)).embeddings
+    path = _encode(encoder, request, listed, folder)
+    stored = store.read(path, len(listed.texts)).embeddings
     replayed = replay.encoder(listed, stored, encoder.mteb_model_meta, known.similarity)
     task = freezing.load_frozen(request, folder)
     encode_requests.speed_up(task)
@@ -128,8 +139,7 @@ def _by_the_kit_in_pairs(
     request = _request(name)
     freezing.freeze(request, folder, None)
     listed = encode_requests.read(folder, encode_requests.write(request, folder, rerank), pairs=True)
-    with console.work("test", name, len(listed.texts), "pairs") as work:
-        scores = encode.score_distinct(encoder, listed.texts, registry.create(request).metadata, 32, work)
+    scores = np.asarray(store.read(_encode(encoder, request, listed, folder, pairs=True), len(listed.texts)).embeddings)
     replayed = replay.CrossEncoder(listed, scores, encoder.mteb_model_meta)
     task = freezing.load_frozen(request, folder)
     first_stage.attach(task, folder)

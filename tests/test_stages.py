@@ -125,7 +125,7 @@ def test_the_scores_are_those_of_mteb_on_the_same_data(done: Layout, sources: Pa
     chosen = configuration(sources)
     model = chosen.models["big"]
     loaded = models.load(sources / "big", model, chosen.device)
-    encoder = models.wrap(loaded, model, "1", models.facts(loaded))
+    encoder = models.wrap(loaded, model, "1", models.describe(loaded))
     metrics = json.loads(metrics_bytes(done))
     for request in registry.resolve(chosen.tasks):
         task = freezing.load_frozen(request, done.tasks / request.name)
@@ -332,12 +332,31 @@ def test_a_task_that_fails_to_score_is_a_row_too(project: Layout, sources: Path)
     project.evaluate_record("big").unlink()
     record = evaluate.run(chosen, project, "big")
     assert not record.tasks[STS].done
-    assert "embeddings for" in record.tasks[STS].status
+    assert "is not the file that was recorded" in record.tasks[STS].status
     assert record.tasks[RETRIEVAL].done
     aggregate.run(chosen, project)
     metrics = json.loads(metrics_bytes(project))
     assert metrics["models"]["big"]["scores"][STS] is None
     assert metrics["models"]["small"]["mean_task"] is not None
+
+
+def test_a_flipped_bit_in_stored_embeddings_is_encoded_again_not_kept(project: Layout, sources: Path) -> None:
+    path = project.embeddings("big") / f"{STS}.safetensors"
+    whole = path.read_bytes()
+    spoilt = bytearray(whole)
+    spoilt[-5] ^= 16
+    path.write_bytes(spoilt)
+    project.evaluate_record("big").unlink()
+    assert "is not the file that was recorded" in evaluate.run(configuration(sources), project, "big").tasks[STS].status
+    encode.run(configuration(sources), project, "big")
+    assert path.read_bytes() == whole
+
+
+def test_another_models_embeddings_under_this_models_name_are_not_scored(project: Layout, sources: Path) -> None:
+    shutil.copy(project.embeddings("small") / f"{STS}.safetensors", project.embeddings("big"))
+    project.evaluate_record("big").unlink()
+    record = evaluate.run(configuration(sources), project, "big")
+    assert "is not the file that was recorded" in record.tasks[STS].status
 
 
 def test_frozen_data_changed_after_the_download_is_not_scored(project: Layout, sources: Path) -> None:

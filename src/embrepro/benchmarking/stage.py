@@ -40,6 +40,7 @@ SHORT_WORDS = range(5, 11)
 FEWEST_WORDS: dict[Length, int] = {"medium": 36, "long": 196}
 LENGTHS: tuple[Length, ...] = ("short", *FEWEST_WORDS)
 WARM_UP_QUERIES = 20
+FOOTPRINT_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -217,8 +218,8 @@ def _measure_latency(contenders: Sequence[Contender], wanted: Benchmark) -> None
 def _speed(config: Config, layout: Layout, contender: Contender, pool: Mapping[Length, list[str]]) -> ModelSpeed:
     model = config.models[contender.key]
     manifest, snapshot = model_sources.read(layout.models / contender.key)
-    known = embrepro.models.facts(contender.loaded)
-    size = config.device.batch_size or model.batch_size
+    known = embrepro.models.describe(contender.loaded)
+    size = config.device.batch_size or model.batch_size or FOOTPRINT_BATCH
     batch = clock.take(pool["long"], size)
     alone = clock.footprint(snapshot, model, config.device, batch, size, config.benchmark.repeats)
     samples = [value for block in contender.latencies for value in block]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from embrepro import containers
+from embrepro import containers, numerics
 from embrepro.config.params import read_params
 from embrepro.config.schema import Config
 from embrepro.errors import KitError
@@ -56,6 +56,13 @@ def read_offline() -> Config:
     """The configuration, for a command that must not touch the network."""
     console.go_offline()
     return read_params()
+
+
+def read_pinned() -> Config:
+    """As `read_offline`, with the numerics of the configuration in force; must come before numeric libraries."""
+    config = read_offline()
+    numerics.pin(config.device.numerics)
+    return config
 
 
 @contextmanager

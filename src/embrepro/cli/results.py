@@ -31,7 +31,7 @@ def doctor(
     folder: Annotated[Path, typer.Argument(help="A folder of results of mteb 1.x or 2.x, or of the kit.")],
 ) -> None:
     """Examine results for lost and impossible scores, and name the likely cause."""
-    console.goread_offline()
+    console.go_offline()
     from embrepro.doctor import examination
     from embrepro.report import terminal
     from embrepro.tasks import registry

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from embrepro.cli.program import read_offline
+from embrepro import numerics
+from embrepro.cli.program import read_offline, read_pinned
 from embrepro.config.params import read_params
 from embrepro.layout import Layout
 
@@ -18,22 +19,29 @@ ModelName = Annotated[
 
 def download() -> None:
     """Fetch, check and freeze models and tasks. The only stage that uses a network."""
+    config = read_params()
+    numerics.pin(config.device.numerics)
     from embrepro.pipeline import download as stage
 
-    stage.run(read_params(), Layout())
+    stage.run(config, Layout())
 
 
-def encode(model: ModelName) -> None:
+def encode(
+    model: ModelName,
+    shard: Annotated[
+        str | None, typer.Option(metavar="i/n", help="Encode every n-th shard, from the i-th on; merge nothing.")
+    ] = None,
+) -> None:
     """Embed every task's distinct texts with a model."""
-    config = read_offline()
+    config = read_pinned()
     from embrepro.pipeline import encode as stage
 
-    stage.run(config, Layout(), _key(model))
+    stage.run(config, Layout(), _key(model), stage.parse_part(shard) if shard else (1, 1))
 
 
 def evaluate(model: ModelName) -> None:
     """Score a model by mteb's own task code over its stored embeddings."""
-    config = read_offline()
+    config = read_pinned()
     from embrepro.pipeline import evaluate as stage
 
     stage.run(config, Layout(), _key(model))
@@ -41,6 +49,7 @@ def evaluate(model: ModelName) -> None:
 
 def benchmark(model: ModelName) -> None:
     """Measure a model's speed, memory and size in turn with the baseline's."""
+    # Speed is measured as users have it: with every instruction and thread that the libraries choose.
     config = read_offline()
     from embrepro.benchmarking import stage
 
@@ -49,7 +58,7 @@ def benchmark(model: ModelName) -> None:
 
 def aggregate() -> None:
     """Compare the models and write the metrics."""
-    config = read_offline()
+    config = read_pinned()
     from embrepro.pipeline import aggregate as stage
 
     stage.run(config, Layout())
@@ -57,7 +66,7 @@ def aggregate() -> None:
 
 def report() -> None:
     """Write report.md and report.html."""
-    config = read_offline()
+    config = read_pinned()
     from embrepro.pipeline import report as stage
 
     stage.run(config, Layout())
@@ -65,7 +74,7 @@ def report() -> None:
 
 def check() -> None:
     """Fail where a requested task has no score, naming each with its reason."""
-    config = read_offline()
+    config = read_pinned()
     from embrepro.pipeline import report as stage
 
     stage.check(config, Layout())

@@ -28,6 +28,7 @@ from embrepro.config.names import (
 )
 from embrepro.config.yaml_files import Strict
 from embrepro.errors import ConfigError
+from embrepro.numerics import Numerics
 
 Family = Literal["static", "dense", "sparse", "cross-encoder"]
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -96,7 +97,9 @@ class ModelConfig(Strict):
         default=None, description="a local folder in sentence-transformers or Model2Vec layout"
     )
     distill: Distillation | None = None
-    batch_size: int = Field(default=32, gt=0, description="texts encoded at once")
+    batch_size: int | None = Field(
+        default=None, gt=0, description="texts encoded at once; null fills the device's budget of tokens"
+    )
     dtype: Literal["float32", "float16", "bfloat16"] | None = Field(
         default=None, description="dtype the weights are cast to; null keeps the stored one"
     )
@@ -165,11 +168,21 @@ class Tasks(Strict):
 
 
 class Device(Strict):
-    """What the encode and benchmark stages run on."""
+    """What the stages run on."""
 
     name: Literal["cpu", "cuda"]
-    threads: int | None = Field(default=None, gt=0, description="CPU threads; null takes the machine's cores")
-    batch_size: int | None = Field(default=None, gt=0, description="texts encoded at once; null keeps the model's own")
+    numerics: Numerics = Field(
+        description="portable: the same bytes on any x86-64 processor with AVX2; native: whatever the libraries choose"
+    )
+    threads: int | None = Field(
+        default=None,
+        gt=0,
+        description="CPU cores to use, null for all: worker processes where numerics are portable, else threads of one",
+    )
+    batch_tokens: int = Field(gt=0, description="tokens encoded at once, padding included, unless a batch_size is set")
+    batch_size: int | None = Field(
+        default=None, gt=0, description="texts encoded at once, in place of the models' own; null keeps those"
+    )
 
 
 class Benchmark(Strict):

@@ -11,7 +11,8 @@ import polars as pl
 
 from embrepro import suite
 from embrepro.benchmarking import stage
-from embrepro.config.schema import Config
+from embrepro.config.schema import Config, Device
+from embrepro.embeddings.plan import batch_rule
 from embrepro.files import keep_only, write_json, write_text
 from embrepro.layout import Layout
 from embrepro.pipeline.evaluate import PACKAGES, SAMPLES_SUFFIX
@@ -65,7 +66,7 @@ def run(config: Config, layout: Layout) -> Summary:
         legacy=_legacy(rows, records),
         suite=_suite(requested),
         packages={name: version(name) for name in PACKAGES},
-        recipe={"device": config.device.name, "threads": config.device.threads},
+        recipe=_numeric_recipe(config.device),
     )
     _write(layout, summary)
     stage.combine(config, layout)
@@ -192,10 +193,19 @@ def _card(config: Config, layout: Layout, key: str, record: Record) -> ModelCard
 
 def _recipe(config: Config, key: str, manifest: ModelManifest) -> dict[str, str | int | float | bool | None]:
     model = config.models[key]
-    recipe: dict[str, str | int | float | bool | None] = {"batch_size": config.device.batch_size or model.batch_size}
+    rule = batch_rule(model, config.device)
+    recipe: dict[str, str | int | float | bool | None] = (
+        {"batch_size": rule.texts} if rule.texts else {"batch_tokens": rule.tokens}
+    )
     if model.distill:
         recipe |= model.distill.model_dump(exclude={"teacher"})
     return recipe | {f"prompt {name}": text for name, text in sorted(model.prompts.items())}
+
+
+def _numeric_recipe(device: Device) -> dict[str, str | int | None]:
+    """What a number depends on beside inputs and packages: the number of cores only where numerics are native."""
+    recipe: dict[str, str | int | None] = {"device": device.name, "numerics": device.numerics}
+    return recipe if device.numerics == "portable" else recipe | {"threads": device.threads}
 
 
 def _licence(snapshot: Path) -> str | None:

@@ -2,177 +2,240 @@
 
 from __future__ import annotations
 
-import os
 import time
+from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-import numpy as np
 import polars as pl
-from scipy import sparse
 
-import embrepro.models
+from embrepro import numerics
 from embrepro.config.schema import Config, Device, ModelConfig
 from embrepro.embeddings import store
-from embrepro.embeddings.store import Rows
+from embrepro.embeddings.plan import batch_rule
+from embrepro.errors import ConfigError, KitError
 from embrepro.files import fingerprint, keep_only, make_folder, source_hash
 from embrepro.layout import Layout
 from embrepro.pipeline.records import Record, TaskOutcome, reason
 from embrepro.progress import console
 from embrepro.sources import models as model_sources
+from embrepro.sources.models import ModelManifest
 from embrepro.tasks import encode_requests, freezing, registry
+from embrepro.tasks.encode_requests import RequestList
 from embrepro.tasks.registry import Request
-
-if TYPE_CHECKING:
-    from mteb.abstasks.task_metadata import TaskMetadata
-    from mteb.models.sentence_transformer_wrapper import CrossEncoderWrapper
-
-    from embrepro.models import Encoder
 
 STAGE = "encode"
 PACKAGES = ("torch", "transformers", "tokenizers", "sentence-transformers", "mteb", "numpy")
-BATCHES_PER_CALL = 32  # how often a run says how far it is
+SHARDS = ".shards"
 
 
-def run(config: Config, layout: Layout, key: str) -> Record:
+@dataclass(frozen=True)
+class ToEncode:
+    """A task that has no stored embeddings yet."""
+
+    leaf: Request
+    listed: RequestList
+    key: str
+
+
+def run(config: Config, layout: Layout, key: str, part: tuple[int, int] = (1, 1)) -> Record:
     """Encode what is not encoded yet, drop what is no longer asked for, and record what became of each task.
+
+    Args:
+        config: the configuration.
+        layout: the project's folders.
+        key: the model.
+        part: (i, n) encodes every n-th shard, from the i-th on, and leaves merging to a run of the whole.
 
     Raises:
         ConfigError: an unknown model, or a device that is not there.
         SourceError: the model's files are damaged or do not load.
+        KitError: a worker process was killed; finished shards are kept.
     """
     model = config.model(key)
-    make_folder(layout.embeddings(key))
+    folder = layout.embeddings(key)
+    make_folder(folder / SHARDS)
     manifest, snapshot = model_sources.read(layout.models / key)
-    set_threads(config.device)
-    loaded = embrepro.models.load(snapshot, model, config.device)
-    known = embrepro.models.facts(loaded)
-    encoder = embrepro.models.wrap(loaded, model, manifest.revision, known)
     recipe = _recipe(model, config.device, manifest.content_hash)
-    record = Record(details={**known.as_dict(), "revision": manifest.revision, "content_hash": manifest.content_hash})
-    downloaded = Record.read(layout.download_record)
-    leaves = {leaf.name: leaf for request in registry.resolve(config.tasks) for leaf in request.leaves()}
-    for leaf in leaves.values():
-        if downloaded.tasks[leaf.name].done:
-            record.tasks[leaf.name] = _encode(
-                leaf, layout, key, encoder, recipe, model.scores_pairs, batch_size(model, config.device)
-            )
-    files = {store.path_of(layout.embeddings(key), name).name for name, outcome in record.tasks.items() if outcome.done}
-    keep_only(layout.embeddings(key), files | {layout.encode_record(key).name})
+    before = Record.read_if_there(layout.encode_record(key))
+    if before.details.get("recipe") != recipe:
+        before = Record()
+    record = Record(details=before.details)
+    missing = _sort_out(config, layout, key, recipe, before, record)
+    if missing or not before.details:
+        _encode(config, layout, key, manifest, snapshot, recipe, missing, record, part)
+    if part != (1, 1):
+        return record
+    files = {name for outcome in record.tasks.values() for name in outcome.files}
+    keep_only(folder, files | {layout.encode_record(key).name})
     record.write(layout.encode_record(key))
     return record
 
 
-def encode_distinct(
-    encoder: Encoder,
-    texts: pl.DataFrame,
-    metadata: TaskMetadata,
-    size: int,
-    work: console.Work,
-) -> Rows:
-    """Embeddings of a text table, (texts, dimensions) in its order; each prompt kind on its own, longest texts first."""
-    from datasets import Dataset
-    from mteb.types import PromptType
-    from torch.utils.data import DataLoader
-
-    parts: list[tuple[np.ndarray, Rows]] = []
-    for (prompt,), group in texts.with_row_index().group_by("prompt", maintain_order=True):
-        ordered = group.sort(pl.col("text").str.len_bytes(), "text", descending=[True, False])
-        for part in ordered.iter_slices(BATCHES_PER_CALL * size):
-            loader = DataLoader(Dataset.from_dict({"text": part["text"].to_list()}), batch_size=size)
-            vectors = encoder.encode(
-                loader,
-                task_metadata=metadata,
-                hf_split="",
-                hf_subset="",
-                prompt_type=PromptType(prompt) if prompt else None,
-                batch_size=size,
-                show_progress_bar=False,
-            )
-            parts.append((part["index"].to_numpy(), store.rows(vectors, sparse=embrepro.models.is_sparse(encoder))))
-            work.advance(len(part))
-    order = np.argsort(np.concatenate([index for index, _ in parts]))
-    vectors = [rows for _, rows in parts]
-    return (sparse.vstack(vectors, "csr") if sparse.issparse(vectors[0]) else np.concatenate(vectors))[order]
+def parse_part(text: str) -> tuple[int, int]:
+    """`i/n`, such as 2/8, as numbers; raises ConfigError unless 1 <= i <= n."""
+    number, slash, count = text.partition("/")
+    if slash and number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count):
+        return int(number), int(count)
+    raise ConfigError(f"--shard: expected i/n with 1 <= i <= n, such as 2/8; got {text!r}")
 
 
-def score_distinct(
-    encoder: CrossEncoderWrapper, pairs: pl.DataFrame, metadata: TaskMetadata, size: int, work: console.Work
-) -> np.ndarray:
-    """Scores of a table of pairs, (pairs, 1) in its order; the longest pairs first."""
-    from datasets import Dataset
-    from torch.utils.data import DataLoader
-
-    length = pl.col("query").str.len_bytes() + pl.col("text").str.len_bytes()
-    ordered = pairs.with_row_index().sort(length, "query", "text", descending=[True, False, False])
-    scores = np.empty((len(pairs), 1), dtype=np.float32)
-    for part in ordered.iter_slices(BATCHES_PER_CALL * size):
-        queries, documents = (
-            DataLoader(Dataset.from_dict({"text": part[name].to_list()}), batch_size=size) for name in ("query", "text")
-        )
-        scores[part["index"].to_numpy(), 0] = encoder.predict(
-            queries,
-            documents,
-            task_metadata=metadata,
-            hf_split="",
-            hf_subset="",
-            batch_size=size,
-            show_progress_bar=False,
-        )
-        work.advance(len(part))
-    return scores
+def _sort_out(config: Config, layout: Layout, key: str, recipe: str, before: Record, record: Record) -> list[ToEncode]:
+    """Record what is kept and what cannot be read; returns what is to be encoded."""
+    model = config.models[key]
+    downloaded = Record.read(layout.download_record)
+    missing = []
+    leaves = {leaf.name: leaf for request in registry.resolve(config.tasks) for leaf in request.leaves()}
+    for name, leaf in leaves.items():
+        if name not in downloaded.tasks or not downloaded.tasks[name].done:
+            continue
+        try:
+            frozen = freezing.read_manifest(layout.tasks / name)
+            wanted = fingerprint([recipe, name, encode_requests.identity(frozen, pairs=model.scores_pairs)])
+            kept = before.tasks.get(name)
+            if kept and kept.key == wanted and _is_stored(layout.embeddings(key), kept):
+                console.say(f"encode {key} {name}: {kept.details['texts']} {_unit(model)} (kept)")
+                record.tasks[name] = kept
+                continue
+            listed = encode_requests.read(layout.tasks / name, frozen, pairs=model.scores_pairs)
+            missing.append(ToEncode(leaf, listed, wanted))
+        except (KitError, OSError, KeyError, pl.exceptions.PolarsError) as error:
+            record.tasks[name] = _lost(key, name, error)
+    return missing
 
 
-def set_threads(device: Device) -> None:
-    """Fix the number of CPU threads and the order of sums, so that the same machine gives the same bytes."""
-    import torch
-
-    torch.set_num_threads(device.threads or os.cpu_count() or 1)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-
-
-def batch_size(model: ModelConfig, device: Device) -> int:
-    """Texts encoded at once."""
-    return device.batch_size or model.batch_size
+def _is_stored(folder: Path, outcome: TaskOutcome) -> bool:
+    """Whether a task's file has the very bytes that were recorded."""
+    return all((folder / name).is_file() and store.digest(folder / name) == sha for name, sha in outcome.files.items())
 
 
 def _encode(
-    leaf: Request,
+    config: Config,
     layout: Layout,
     key: str,
-    encoder: Encoder | CrossEncoderWrapper,
+    manifest: ModelManifest,
+    snapshot: Path,
     recipe: str,
-    pairs: bool,
-    size: int,
-) -> TaskOutcome:
-    folder = layout.tasks / leaf.name
-    unit = "pairs" if pairs else "texts"
-    started = time.monotonic()
+    missing: list[ToEncode],
+    record: Record,
+    part: tuple[int, int],
+) -> None:
+    import embrepro.models
+    from embrepro.embeddings import encoding
+
+    model, device, folder = config.models[key], config.device, layout.embeddings(key)
+    load = partial(_load, snapshot, model, device, manifest.revision)
+    workers = _workers(device, load)
+    use_one_process(device)
+    encoder = load(device.name)
+    known = embrepro.models.describe(encoder.model)
+    record.details = {
+        **known.as_dict(),
+        "revision": manifest.revision,
+        "content_hash": manifest.content_hash,
+        "recipe": recipe,
+    }
+    rule = batch_rule(model, device)
+    tasks, listed, started = [], {}, time.monotonic()
+    for each in missing:
+        plan, lengths = encoding.plan_task(each.listed.texts, rule, encoder.model, pairs=model.scores_pairs)
+        metadata = registry.create(each.leaf).metadata
+        name = each.leaf.name
+        listed[name] = each.listed
+        tasks.append(
+            encoding.TaskShards(
+                name, metadata, each.listed.texts, model.scores_pairs, each.key, folder / SHARDS, plan, lengths
+            )
+        )
+    _drop_other_shards(folder / SHARDS, tasks)
+    left = {task.task: {index for index in range(task.plan.shards) if task.stored(index) is None} for task in tasks}
+    total = sum(task.size(index) for task in tasks for index in left[task.task])
+    finished = [task for task in tasks if not left[task.task]]
+    with console.work(STAGE, key, total, "tokens" if rule.tokens else "bytes") as progress:
+        if part == (1, 1):
+            for task in finished:
+                _merge(task, layout, key, model, listed[task.task], record, started)
+        for task, index, error in encoding.encode_shards(encoder, tasks, workers, part=part):
+            progress.advance(task.size(index))
+            if error is not None:
+                record.tasks[task.task] = _lost(key, task.task, error)
+                continue
+            left[task.task].discard(index)
+            if not left[task.task] and part == (1, 1):
+                _merge(task, layout, key, model, listed[task.task], record, started)
+    if part != (1, 1):
+        console.say(
+            f"encode {key}: part {part[0]} of {part[1]} is done; run `embrepro encode {key}` to merge all parts"
+        )
+
+
+def _merge(
+    task: Any,  # noqa: ANN401 - encoding.TaskShards, whose module is imported only where there is work
+    layout: Layout,
+    key: str,
+    model: ModelConfig,
+    listed: RequestList,
+    record: Record,
+    started: float,
+) -> None:
+    path = store.path_of(layout.embeddings(key), task.task)
     try:
-        manifest = freezing.read_manifest(folder)
-        listed = encode_requests.read(folder, manifest, pairs=pairs)
-        path = store.path_of(layout.embeddings(key), leaf.name)
-        embedding_key = fingerprint([recipe, leaf.name, encode_requests.identity(manifest, pairs=pairs)])
-        if store.is_whole(path, embedding_key, len(listed.texts)):
-            console.say(f"encode {key} {leaf.name}: {len(listed.texts)} {unit} (kept)")
-            return TaskOutcome(stage=STAGE, key=embedding_key, details=_active(path, listed.texts))
-        metadata = registry.create(leaf).metadata
-        with console.work(STAGE, f"{key} {leaf.name}", len(listed.texts), unit) as work:
-            embed = score_distinct if pairs else encode_distinct
-            embeddings = embed(encoder, listed.texts, metadata, size, work)
-        store.write(path, embeddings, embedding_key)
-        active = _active(path, listed.texts)
-    except Exception as error:  # one task's failure must not take the others down; it becomes a row with its reason
-        console.say_error(f"encode {key} {leaf.name}: {reason(error)}")
-        return TaskOutcome(status=reason(error), stage=STAGE)
-    seconds = time.monotonic() - started
-    rate = len(listed.texts) / max(seconds, 1e-9)
+        task.merge(path)
+        details = {"texts": len(listed.texts), **_active(path, listed.texts)}
+        record.tasks[task.task] = TaskOutcome(
+            stage=STAGE, key=task.key, files={path.name: store.digest(path)}, details=details
+        )
+    except (KitError, ValueError) as error:
+        record.tasks[task.task] = _lost(key, task.task, error)
+        return
+    # So that a run that is killed keeps every task that was finished.
+    record.write(layout.encode_record(key))
     asked = f" for {listed.asked} asked" if listed.asked != len(listed.texts) else ""
-    console.say(
-        f"encode {key} {leaf.name}: {len(listed.texts)} {unit}{asked} in {console.duration(seconds)}, {rate:.0f} {unit}/s"
-    )
-    return TaskOutcome(stage=STAGE, key=embedding_key, details=active)
+    seconds = console.duration(time.monotonic() - started)
+    console.say(f"encode {key} {task.task}: {len(listed.texts)} {_unit(model)}{asked}, {seconds} since the start")
+
+
+def _lost(key: str, name: str, error: BaseException) -> TaskOutcome:
+    console.say_error(f"encode {key} {name}: {reason(error)}")
+    return TaskOutcome(status=reason(error), stage=STAGE)
+
+
+def _unit(model: ModelConfig) -> str:
+    return "pairs" if model.scores_pairs else "texts"
+
+
+def _load(snapshot: Path, model: ModelConfig, device: Device, revision: str, name: str) -> Any:  # noqa: ANN401
+    """The model on a device, such as cpu or cuda:1, in mteb's wrapper."""
+    import embrepro.models
+
+    loaded = embrepro.models.load(snapshot, model, device, name)
+    return embrepro.models.wrap(loaded, model, revision, embrepro.models.describe(loaded))
+
+
+def _workers(device: Device, load: Any) -> Any:  # noqa: ANN401
+    from embrepro.embeddings.encoding import Workers
+
+    if device.name == "cuda":
+        import torch
+
+        gpus = tuple(f"cuda:{number}" for number in range(torch.cuda.device_count()))
+        return Workers(len(gpus), load, gpus) if len(gpus) > 1 else Workers(1)
+    return Workers(numerics.workers(device.threads) if device.numerics == "portable" else 1)
+
+
+def use_one_process(device: Device) -> None:
+    """Fix the order of sums: one thread where numerics are portable, else the configured number."""
+    import torch
+
+    torch.set_num_threads(1 if device.numerics == "portable" else numerics.workers(device.threads))
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def _drop_other_shards(folder: Path, tasks: list[Any]) -> None:
+    """Remove shards of other recipes, texts or plans."""
+    keep_only(folder, {task.shard_path(index).name for task in tasks for index in range(task.plan.shards)})
 
 
 def _active(path: Path, texts: pl.DataFrame) -> dict[str, dict[str, list[int]]]:
@@ -194,11 +257,12 @@ def _recipe(model: ModelConfig, device: Device, content_hash: str) -> str:
     return fingerprint(
         {
             "content": content_hash,
-            "model": model.model_dump(include={"family", "dtype", "max_seq_length", "prompts"}),
-            "batch_size": batch_size(model, device),
+            "model": model.model_dump(include={"family", "dtype", "max_seq_length", "prompts", "batch_size"}),
+            "batch": [device.batch_size, device.batch_tokens],
             "device": device.name,
-            "threads": device.threads,
+            "numerics": device.numerics,
+            "threads": device.threads if device.numerics == "native" else 1,
             "packages": {name: version(name) for name in PACKAGES},
-            "code": source_hash("models", "embeddings", "pipeline/encode.py"),
+            "code": source_hash("models", "embeddings", "numerics.py", "pipeline/encode.py"),
         }
     )

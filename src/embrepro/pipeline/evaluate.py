@@ -20,14 +20,14 @@ import numpy as np
 from scipy.sparse import issparse
 
 import embrepro.models
-from embrepro import suite
+from embrepro import numerics, suite
 from embrepro.config.schema import Config, ModelConfig
 from embrepro.embeddings import store
 from embrepro.errors import TaskError
 from embrepro.files import dump_json, fingerprint, keep_only, make_folder, sha256, source_hash, write_text
 from embrepro.layout import Layout
 from embrepro.pipeline.records import Record, TaskOutcome, reason
-from embrepro.progress import console
+from embrepro.progress import console, processes
 from embrepro.tasks import encode_requests, first_stage, freezing, registry, samples
 from embrepro.tasks.registry import Request
 
@@ -46,12 +46,13 @@ class Job:
     request: Request
     task_folder: Path
     embeddings: Path
+    embeddings_key: str
+    embeddings_sha256: str
     folder: Path
     model: ModelConfig
     revision: str
-    facts: embrepro.models.ModelProperties
+    properties: embrepro.models.ModelProperties
     key: str
-    threads: int | None
 
 
 def run(config: Config, layout: Layout, key: str) -> Record:
@@ -65,6 +66,7 @@ def run(config: Config, layout: Layout, key: str) -> Record:
     downloaded = Record.read(layout.download_record)
     details = dict(encoded.details)
     revision, content_hash = details.pop("revision"), details.pop("content_hash")
+    details.pop("recipe")
     known = embrepro.models.ModelProperties(**details)
     folder = layout.results(model) / revision
     make_folder(folder)
@@ -83,8 +85,21 @@ def run(config: Config, layout: Layout, key: str) -> Record:
             record.tasks[name] = kept
             continue
         embeddings = store.path_of(layout.embeddings(key), name)
-        threads = config.device.threads
-        jobs.append(Job(leaf, layout.tasks / name, embeddings, folder, model, revision, known, task_key, threads))
+        stored = encoded.tasks[name]
+        jobs.append(
+            Job(
+                request=leaf,
+                task_folder=layout.tasks / name,
+                embeddings=embeddings,
+                embeddings_key=str(stored.key),
+                embeddings_sha256=stored.files.get(embeddings.name, ""),
+                folder=folder,
+                model=model,
+                revision=revision,
+                properties=known,
+                key=task_key,
+            )
+        )
     for name, outcome in _score(jobs, key, config):
         record.tasks[name] = outcome
         record.write(layout.evaluate_record(key))
@@ -130,12 +145,12 @@ def score(job: Job) -> TaskOutcome:
 
     manifest = freezing.read_manifest(job.task_folder)
     listed = encode_requests.read(job.task_folder, manifest, pairs=job.model.scores_pairs)
-    stored = store.read(job.embeddings, len(listed.texts))
-    meta = embrepro.models.meta(job.model, job.revision, job.facts)
+    stored = store.read_recorded(job.embeddings, len(listed.texts), job.embeddings_key, job.embeddings_sha256)
+    meta = embrepro.models.meta(job.model, job.revision, job.properties)
     encoder = (
         replay.CrossEncoder(listed, stored.embeddings, meta)
         if job.model.scores_pairs
-        else replay.encoder(listed, stored.embeddings, meta, str(job.facts.similarity))
+        else replay.encoder(listed, stored.embeddings, meta, str(job.properties.similarity))
     )
     task = freezing.load_frozen(job.request, job.task_folder)
     if job.model.scores_pairs:
@@ -194,14 +209,16 @@ def _score(jobs: list[Job], key: str, config: Config) -> Iterator[tuple[str, Tas
     """Outcomes as they come, from as many processes as there are cores; one process that dies takes only its task down."""
     if not jobs:
         return
-    workers = min(len(jobs), config.device.threads or os.cpu_count() or 1)
+    workers = min(len(jobs), numerics.workers(config.device.threads))
+    # Workers side by side need no threads of their own: as many in each as there are cores fight for them.
+    os.environ.update(numerics.ONE_THREAD)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["mteb", "embrepro.embeddings.replay", "sklearn.linear_model"])
     pending = list(jobs)
     with console.work(STAGE, key, len(jobs), "tasks") as work:
         while pending:
             answered: set[str] = set()
-            with ProcessPoolExecutor(workers, mp_context=context) as pool:
+            with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
                 running: dict[Future[tuple[TaskOutcome, float]], Job] = {}
                 with suppress(BrokenProcessPool):  # a worker may die while the others' jobs are still handed out
                     for job in pending:
@@ -227,12 +244,15 @@ def _score(jobs: list[Job], key: str, config: Config) -> Iterator[tuple[str, Tas
             pending, workers = suspects, 1
 
 
-def _timed(job: Job) -> tuple[TaskOutcome, float]:
-    console.silence_libraries()
-    if job.threads:
-        import torch
+def _start_worker() -> None:
+    import torch
 
-        torch.set_num_threads(job.threads)
+    processes.die_with_parent()
+    console.silence_libraries()
+    torch.set_num_threads(1)
+
+
+def _timed(job: Job) -> tuple[TaskOutcome, float]:
     started = time.monotonic()
     try:
         outcome = score(job)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
+import sys
 from pathlib import Path
 
 import psutil
@@ -11,6 +14,8 @@ OWNER_VARIABLE = "EMBREPRO_OWNER"
 """Names, in a container, the process outside that runs the container and ends with it."""
 
 _NAMESPACE = Path("/proc/self/ns/pid")
+# PR_SET_PDEATHSIG of <linux/prctl.h>
+_SET_PARENT_DEATH_SIGNAL = 1
 
 
 def owner() -> str:
@@ -50,3 +55,14 @@ def _start(number: int) -> str:
         return Path(f"/proc/{number}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
     except OSError:
         return f"{psutil.Process(number).create_time():.2f}"
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends, however that ends; does nothing but on Linux."""
+    if not sys.platform.startswith("linux"):
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    if os.getppid() != parent:
+        # The parent ended before the kernel knew.
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,91 @@
+"""How a table of texts is cut into batches and shards: a function of texts and recipe alone, never of the machine.
+
+Texts are sorted by prompt kind, then by length, the longest first. A batch holds texts of one prompt kind, either a
+fixed number of them or as many as fit a budget of padded tokens. A shard is a fixed number of batches: the unit that
+one worker encodes and writes, and that is lost when a worker is killed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from embrepro.config.schema import Device, ModelConfig
+
+BATCHES_PER_SHARD = 8
+STATIC_BATCH = 1024
+"""Texts in a batch of a static model: it pads nothing, so a budget of tokens would only cost a second tokenization."""
+
+
+@dataclass(frozen=True)
+class BatchRule:
+    """How many texts make a batch: `texts` of them, or as many as `tokens` padded tokens hold."""
+
+    tokens: int | None = None
+    texts: int | None = None
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One unit of work: its number, and for each batch the rows of the text table in the order of encoding."""
+
+    index: int
+    batches: tuple[np.ndarray, ...]
+
+    @property
+    def rows(self) -> np.ndarray:
+        """All rows of the shard in the order of encoding, (texts,)."""
+        return np.concatenate(self.batches)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Rows in the order of encoding, (texts,), and where in it each batch starts, (batches + 1,)."""
+
+    order: np.ndarray
+    starts: np.ndarray
+
+    @property
+    def shards(self) -> int:
+        """Number of shards."""
+        return -(-(len(self.starts) - 1) // BATCHES_PER_SHARD)
+
+    def shard(self, index: int) -> Shard:
+        """The shard of a number from 0 to `shards` - 1."""
+        edges = self.starts[index * BATCHES_PER_SHARD : (index + 1) * BATCHES_PER_SHARD + 1]
+        return Shard(index, tuple(self.order[start:end] for start, end in pairwise(edges)))
+
+    def __iter__(self) -> Iterator[Shard]:
+        """All shards in order."""
+        return map(self.shard, range(self.shards))
+
+
+def make_plan(kinds: np.ndarray, lengths: np.ndarray, rule: BatchRule) -> Plan:
+    """Cut texts into batches.
+
+    Args:
+        kinds: (texts,) prompt kind of each text, as a number; batches never mix kinds.
+        lengths: (texts,) length of each text, in tokens where the rule has a budget of tokens.
+        rule: what makes a batch; a text longer than the budget is a batch of its own.
+    """
+    order = np.lexsort((np.arange(len(lengths)), -lengths.astype(np.int64), kinds)).astype(np.uint32)
+    kind_of, length_of = kinds[order].tolist(), lengths[order].tolist()
+    starts = [0]
+    for place in range(1, len(order)):
+        count = place - starts[-1] + 1
+        # The first text of a batch is its longest, so it sets the padding.
+        full = count > rule.texts if rule.texts else count * length_of[starts[-1]] > (rule.tokens or 0)
+        if full or kind_of[place] != kind_of[place - 1]:
+            starts.append(place)
+    if len(order):
+        starts.append(len(order))
+    return Plan(order, np.asarray(starts, dtype=np.int64))
+
+
+def batch_rule(model: ModelConfig, device: Device) -> BatchRule:
+    """What makes a batch: a fixed number of texts where the configuration names one or the model is static, else tokens."""
+    texts = device.batch_size or model.batch_size or (STATIC_BATCH if model.family == "static" else None)
+    return BatchRule(texts=texts) if texts else BatchRule(tokens=device.batch_tokens)

@@ -1,0 +1,211 @@
+"""Encoding by plan, shards and merge: the same bytes whoever encodes what, and little lost when a worker is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tiny_mirror
+from conftest import build_cross_encoder, build_dense_model, build_sparse_model, build_static_model
+from embrepro import numerics
+from embrepro.config import schema
+from embrepro.embeddings import store
+from embrepro.embeddings.plan import BATCHES_PER_SHARD, BatchRule, make_plan
+from embrepro.errors import ConfigError
+from embrepro.pipeline.encode import parse_part
+
+REPOSITORY = Path(__file__).parents[1]
+FAMILIES = ("static", "dense", "sparse", "cross-encoder")
+
+lengths = st.lists(st.integers(0, 600), min_size=1, max_size=300)
+
+
+@given(lengths, st.integers(1, 2048))
+def test_every_text_is_in_one_batch_and_no_batch_is_over_its_budget(found: list[int], budget: int) -> None:
+    plan = make_plan(np.zeros(len(found), dtype=np.uint8), np.asarray(found), BatchRule(tokens=budget))
+    assert sorted(plan.order.tolist()) == list(range(len(found)))
+    batches = [batch for shard in plan for batch in shard.batches]
+    assert np.array_equal(np.concatenate(batches), plan.order)
+    for batch in batches:
+        padded = len(batch) * max(found[row] for row in batch)
+        assert padded <= budget or len(batch) == 1
+
+
+@given(lengths, st.integers(1, 50))
+def test_batches_of_a_fixed_number_of_texts(found: list[int], size: int) -> None:
+    plan = make_plan(np.zeros(len(found), dtype=np.uint8), np.asarray(found), BatchRule(texts=size))
+    sizes = [len(batch) for shard in plan for batch in shard.batches]
+    assert sum(sizes) == len(found)
+    assert all(each == size for each in sizes[:-1])
+    assert all(len(shard.batches) <= BATCHES_PER_SHARD for shard in plan)
+
+
+def test_batches_hold_one_prompt_kind_each_and_the_longest_texts_come_first() -> None:
+    plan = make_plan(np.asarray([1, 0, 1, 0]), np.asarray([5, 6, 7, 8]), BatchRule(texts=10))
+    assert [batch.tolist() for shard in plan for batch in shard.batches] == [[3, 1], [2, 0]]
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "1", "a/b", "1/", "-1/2"])
+def test_a_part_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="expected i/n"):
+        parse_part(text)
+
+
+def test_a_damaged_shard_is_no_shard(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float16)
+    path = tmp_path / "shard.safetensors"
+    store.write_shard(path, rows, "key")
+    assert np.array_equal(store.read_shard(path, "key", 4), rows)
+    assert store.read_shard(path, "other", 4) is None
+    assert store.read_shard(path, "key", 5) is None
+    whole = bytearray(path.read_bytes())
+    whole[-3] ^= 1
+    path.write_bytes(whole)
+    assert store.read_shard(path, "key", 4) is None
+
+
+class Project:
+    """A project with a tiny model of each family; its commands run as processes of their own."""
+
+    def __init__(self, folder: Path, models: Path, mirror: Path) -> None:
+        self.folder = folder
+        composed = schema.compose([], REPOSITORY / "conf")
+        composed["models"] = {
+            family.replace("-", "_"): {"org": "test", "name": family, "family": family, "folder": str(models / family)}
+            for family in FAMILIES
+        }
+        composed |= {"candidate": "dense", "baseline": "static", "source": {"mirror": str(mirror)}}
+        names = [tiny_mirror.STS, tiny_mirror.RETRIEVAL, tiny_mirror.RERANKING]
+        composed["tasks"] = {**composed["tasks"], "names": names}
+        self.values = composed
+
+    def command(self, *words: str, prefix: tuple[str, ...] = (), **device: object) -> subprocess.Popen[str]:
+        """Start a command of the kit under these device settings."""
+        self.values["device"] |= device
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(self.values))
+        return subprocess.Popen(
+            [*prefix, sys.executable, "-m", "embrepro.cli", *words],
+            cwd=self.folder,
+            env={**os.environ, "HF_HUB_OFFLINE": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *words: str, prefix: tuple[str, ...] = (), **device: object) -> str:
+        """Run a command to its end, which must be good; returns what it said."""
+        process = self.command(*words, prefix=prefix, **device)
+        said, _ = process.communicate(timeout=600)
+        assert process.returncode == 0, said
+        return said
+
+    def embeddings(self, key: str) -> dict[str, bytes]:
+        """The bytes of a model's stored embeddings by task."""
+        return {path.name: path.read_bytes() for path in (self.folder / "embeddings" / key).glob("*.safetensors")}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Everything downloaded, nothing encoded."""
+    root = tmp_path_factory.mktemp("encoding")
+    builders = (build_static_model, build_dense_model, build_sparse_model, build_cross_encoder)
+    for family, build in zip(FAMILIES, builders, strict=True):
+        (root / "models" / family).parent.mkdir(exist_ok=True)
+        build(root / "models" / family)
+    tiny_mirror.build(root / "mirror")
+    (root / "project").mkdir()
+    found = Project(root / "project", root / "models", root / "mirror")
+    found.run("download")
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", [family.replace("-", "_") for family in FAMILIES])
+def test_the_number_of_workers_changes_no_byte(key: str, project: Project) -> None:
+    found = []
+    for workers in (1, 3):
+        project.run("encode", key, threads=workers, batch_tokens=64)
+        found.append(project.embeddings(key))
+        for path in (project.folder / "embeddings" / key).iterdir():
+            path.unlink()
+    assert found[0]
+    assert found[0] == found[1]
+
+
+@pytest.mark.slow
+def test_parts_encoded_by_separate_jobs_are_merged_to_the_same_bytes(project: Project) -> None:
+    project.run("encode", "dense", threads=1, batch_tokens=64)
+    whole = project.embeddings("dense")
+    for path in (project.folder / "embeddings" / "dense").iterdir():
+        path.unlink()
+    jobs = [project.command("encode", "dense", "--shard", f"{number}/3") for number in (1, 2, 3)]
+    assert [job.wait(300) for job in jobs] == [0, 0, 0]
+    assert not project.embeddings("dense")
+    shards = {path: path.stat().st_mtime_ns for path in (project.folder / "embeddings" / "dense" / ".shards").iterdir()}
+    assert len(shards) > 3
+    project.run("encode", "dense")
+    assert project.embeddings("dense") == whole
+    assert not (project.folder / "embeddings" / "dense" / ".shards").exists()
+
+
+@pytest.mark.slow
+def test_a_killed_run_leaves_no_process_and_its_shards_are_kept(project: Project) -> None:
+    project.run("encode", "dense", threads=2, batch_tokens=64)
+    whole = project.embeddings("dense")
+    folder = project.folder / "embeddings" / "dense"
+    for path in folder.iterdir():
+        path.unlink()
+    process = project.command("encode", "dense", threads=2, batch_tokens=16)
+    until = time.monotonic() + 120
+    while len(list(folder.glob(".shards/*.safetensors"))) < 6 and time.monotonic() < until:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    # Ends only when no worker holds the other end of the pipe any more.
+    process.communicate(timeout=30)
+    kept = {path: path.stat().st_mtime_ns for path in folder.glob(".shards/*.safetensors")}
+    assert len(kept) >= 6
+    project.run("encode", "dense", threads=2, batch_tokens=16)
+    again = project.embeddings("dense")
+    assert again.keys() == whole.keys()
+    project.run("encode", "dense", threads=1, batch_tokens=64)
+    assert project.embeddings("dense") == whole
+
+
+@pytest.mark.slow
+def test_native_numerics_are_another_recipe(project: Project) -> None:
+    project.run("encode", "static", numerics="portable", threads=1)
+    assert "(kept)" in project.run("encode", "static")
+    said = project.run("encode", "static", numerics="native")
+    assert "(kept)" not in said
+    project.run("encode", "static", numerics="portable")
+
+
+def test_portable_numerics_are_set_before_any_numeric_library_is_loaded() -> None:
+    code = (
+        "import embrepro.cli; from embrepro import numerics; assert not numerics.loaded(), numerics.loaded();"
+        "numerics.pin('portable'); import torch, numpy;"
+        "from numpy._core._multiarray_umath import __cpu_features__ as f, __cpu_dispatch__ as d;"
+        "print(torch.get_num_threads(), torch.backends.cpu.get_cpu_capability(), [n for n in d if f[n] and n != 'X86_V3'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    if not numerics.why_not_portable():
+        assert done.stdout.split(maxsplit=2) == ["1", "AVX2", "[]\n"]
+
+
+@pytest.mark.parametrize("name", numerics.INSTRUCTION_SET["NPY_DISABLE_CPU_FEATURES"].split())
+def test_numpy_knows_the_instruction_sets_that_are_switched_off(name: str) -> None:
+    from numpy._core._multiarray_umath import __cpu_dispatch__
+
+    assert name in __cpu_dispatch__
+    assert set(__cpu_dispatch__) - set(numerics.INSTRUCTION_SET["NPY_DISABLE_CPU_FEATURES"].split()) == {"X86_V3"}
