@@ -58,7 +58,8 @@ lint: env ## Check style and annotations
 
 locks: ## Resolve pyproject.toml into requirements/*.lock
 	@python=$$(scripts/make-env --which-python); \
-	[ -x $(LOCK_TOOLS)/bin/uv ] || { "$$python" -m venv $(LOCK_TOOLS) && $(LOCK_TOOLS)/bin/pip install -qq uv==0.13.8; }; \
+	[ -x $(LOCK_TOOLS)/bin/uv ] || { "$$python" -m venv $(LOCK_TOOLS) && \
+		$(LOCK_TOOLS)/bin/pip install -qq --no-deps --require-hashes -r requirements/build.lock; }; \
 	PATH="$$PWD/$(LOCK_TOOLS)/bin:$$PATH" python scripts/make_locks.py $(if $(UPGRADE),--upgrade)
 
 params: env ## Write params.yaml anew from conf/

@@ -11,6 +11,7 @@ REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements"
 LOCKS = {
     "cpu": REQUIREMENTS / "cpu.lock",
     "cuda": REQUIREMENTS / "cuda.lock",
+    "ray": REQUIREMENTS / "ray.lock",
     "build": REQUIREMENTS / "build.lock",
     "torch-cpu": REQUIREMENTS / "torch-cpu.txt",
 }
@@ -52,7 +53,7 @@ def declared_sha256(pyproject: str) -> str:
         "python": project["requires-python"],
         "build": sorted(parsed["build-system"]["requires"]),
         "dependencies": sorted(project["dependencies"]),
-        "test": sorted(project["optional-dependencies"]["test"]),
+        **{name: sorted(names) for name, names in project["optional-dependencies"].items()},
     }
     return hashlib.sha256(json.dumps(declared, sort_keys=True).encode()).hexdigest()
 

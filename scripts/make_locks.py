@@ -1,7 +1,8 @@
 """Resolve pyproject.toml into the locks of requirements/ (run it through `make locks`).
 
-Three files come out: `cuda.lock` (everything, torch as the package index serves it), `cpu.lock` (the same
-versions with the CPU build of torch and nothing of NVIDIA's) and `build.lock` (what installs the other two).
+Four files come out: `cuda.lock` (everything, torch as the package index serves it), `cpu.lock` (the same
+versions with the CPU build of torch and nothing of NVIDIA's), `ray.lock` (what the extra `ray` adds to either)
+and `build.lock` (what installs the others).
 Where packages come from is taken from pip's own configuration; none of it is written into a lock.
 """
 
@@ -11,6 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 from lockfile import LOCKS, declared_sha256, header, parse_lock
@@ -67,16 +69,27 @@ def pin_torch(lock: Path, pinned: frozenset[str]) -> None:
     lock.write_text(block.sub(lambda match: f"{match[1]} \\\n{hashes}", lock.read_text()))
 
 
+def compile_ray(lock: Path, work: Path, upgrade: bool) -> None:
+    """Lock what the extra `ray` adds to an environment; what the environment has stays at its version."""
+    present = parse_lock(LOCKS["cpu"].read_text())
+    wanted, constraint = work / "ray.txt", work / "present.txt"
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    wanted.write_text("".join(f"{requirement}\n" for requirement in extras["ray"]))
+    constraint.write_text("".join(f"{name}=={pin.version}\n" for name, pin in present.items() if name != "torch"))
+    omitted = [f"--no-emit-package={name}" for name in present]
+    compile_lock([str(wanted)], lock, f"--constraints={constraint}", *omitted, upgrade=upgrade)
+
+
 def compile_build(lock: Path, work: Path, upgrade: bool) -> None:
-    """Lock pip and the build back end, at the version of setuptools that the environments hold."""
+    """Lock pip, uv and the build back end, at the version of setuptools that the environments hold."""
     setuptools = parse_lock(LOCKS["cuda"].read_text())["setuptools"].version
     wanted = work / "build.txt"
-    wanted.write_text(f"pip\nsetuptools=={setuptools}\n")
+    wanted.write_text(f"pip\nuv\nsetuptools=={setuptools}\n")
     compile_lock([str(wanted)], lock, upgrade=upgrade)
 
 
 def main() -> None:
-    """Write the three locks, each with the hash of the dependencies that it answers to."""
+    """Write the locks, each with the hash of the dependencies that it answers to."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--upgrade", action="store_true", help="take the newest versions that are allowed")
     upgrade = parser.parse_args().upgrade
@@ -85,8 +98,9 @@ def main() -> None:
         work = Path(folder)
         compile_lock(["pyproject.toml"], LOCKS["cuda"], "--extra=test", upgrade=upgrade)
         compile_cpu(LOCKS["cpu"], work, upgrade)
+        compile_ray(LOCKS["ray"], work, upgrade)
         compile_build(LOCKS["build"], work, upgrade)
-    for name in ("cuda", "cpu", "build"):
+    for name in ("cuda", "cpu", "ray", "build"):
         LOCKS[name].write_text(stamp + LOCKS[name].read_text())
         sys.stdout.write(f"{LOCKS[name].relative_to(ROOT)}: {len(parse_lock(LOCKS[name].read_text()))} pins\n")
 

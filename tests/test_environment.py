@@ -46,7 +46,10 @@ def declared() -> list[Requirement]:
     return [Requirement(text) for text in project["dependencies"] + project["optional-dependencies"]["test"]]
 
 
-@pytest.mark.parametrize("name", ["cpu", "cuda", "build"])
+LOCKS = ("cpu", "cuda", "ray", "build")
+
+
+@pytest.mark.parametrize("name", LOCKS)
 def test_locks_were_made_from_this_pyproject(name: str) -> None:
     expected = lockfile.header(lockfile.declared_sha256(PYPROJECT.read_text()))
     assert lockfile.LOCKS[name].read_text().startswith(expected), "pyproject.toml changed: run `make locks`"
@@ -59,12 +62,12 @@ def test_every_dependency_is_locked_at_a_version_it_allows(name: str, requiremen
     assert requirement.specifier.contains(pin.version, prereleases=True)
 
 
-@pytest.mark.parametrize("name", ["cpu", "cuda", "build", "torch-cpu"])
+@pytest.mark.parametrize("name", [*LOCKS, "torch-cpu"])
 def test_every_pin_carries_a_hash(name: str) -> None:
     assert [package for package, pin in pins(name).items() if not pin.hashes] == []
 
 
-@pytest.mark.parametrize("name", ["cpu", "cuda", "build", "torch-cpu"])
+@pytest.mark.parametrize("name", [*LOCKS, "torch-cpu"])
 def test_locks_name_no_index_host_or_folder(name: str) -> None:
     text = lockfile.LOCKS[name].read_text()
     assert not re.search(r"://|^-|--(?!hash=sha256:)|(^|\s)/\w", text, re.MULTILINE)
@@ -92,10 +95,17 @@ def test_the_cpu_lock_takes_the_torch_that_is_pinned_by_hand() -> None:
 
 
 def test_the_builder_of_the_environment_is_the_one_inside_it() -> None:
-    assert set(pins("build")) == {"pip", "setuptools"}
+    assert set(pins("build")) == {"pip", "setuptools", "uv"}
     assert pins("build")["setuptools"] == pins("cpu")["setuptools"]
     (backend,) = tomllib.loads(PYPROJECT.read_text())["build-system"]["requires"]
     assert Requirement(backend).specifier.contains(pins("build")["setuptools"].version)
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_the_lock_of_ray_only_adds_to_an_environment(name: str) -> None:
+    (ray,) = tomllib.loads(PYPROJECT.read_text())["project"]["optional-dependencies"]["ray"]
+    assert Requirement(ray).specifier.contains(pins("ray")["ray"].version)
+    assert not set(pins("ray")) & set(pins(name))
 
 
 def test_mteb_which_defines_the_scores_is_pinned_exactly() -> None:
