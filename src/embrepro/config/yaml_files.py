@@ -78,17 +78,23 @@ def parse_yaml(content: bytes, origin: str) -> Any:  # noqa: ANN401 - whatever t
     """
     if len(content) > LARGEST_FILE:
         raise ConfigError(f"{origin} has {len(content):,} bytes; at most {LARGEST_FILE:,} are read.")
-    loader = yaml.SafeLoader(_decoded(content, origin))
+    text = _decoded(content, origin)
+    try:
+        return _plain_values(text, origin)
+    except RecursionError:
+        raise ConfigError(f"{origin} is nested deeper than {DEEPEST} levels.") from None
+    except (yaml.YAMLError, ValueError, OverflowError, TypeError) as error:
+        raise ConfigError(f"{origin} is not valid YAML: {error}. Check indentation and quotes.") from None
+
+
+def _plain_values(text: str, origin: str) -> Any:  # noqa: ANN401 - whatever the text holds
+    loader = yaml.SafeLoader(text)
     try:
         root = loader.get_single_node()
         if root is None:
             return None
         _expect_plain(root, origin)
         return loader.construct_document(root)
-    except RecursionError:
-        raise ConfigError(f"{origin} is nested deeper than {DEEPEST} levels.") from None
-    except (yaml.YAMLError, ValueError, OverflowError, TypeError) as error:
-        raise ConfigError(f"{origin} is not valid YAML: {error}. Check indentation and quotes.") from None
     finally:
         loader.dispose()
 
