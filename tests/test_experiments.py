@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -45,16 +47,14 @@ class Checkout:
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("EMBREPRO", "DVC"))}
         names = {f"GIT_{role}_{what}": "t@test" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        done = subprocess.run(
-            command,
-            cwd=self.folder,
-            env=environment | names | {"PATH": path, "PYTHONPATH": str(self.folder / "src"), "HF_HUB_OFFLINE": "1"},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        said = done.stdout + done.stderr
+        environment |= names | {"PATH": path, "PYTHONPATH": str(self.folder / "src"), "HF_HUB_OFFLINE": "1"}
+        # A file and no pipe: what a command leaves running in the background would hold a pipe open.
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
+            done = subprocess.run(
+                command, cwd=self.folder, env=environment, stdout=output, stderr=output, timeout=300, check=False
+            )
+            output.seek(0)
+            said = output.read()
         assert (done.returncode == code) if code is not None else (done.returncode != 0), said
         return said
 
@@ -226,6 +226,35 @@ def test_what_cannot_be_kept_changes_nothing(checkout: Checkout) -> None:
     assert checkout.run("git", "status", "--short") == before
     assert "nothing" in checkout.run("embrepro", "keep", "nothing", code=1)
     assert "name of an experiment" in checkout.run("embrepro", "keep", "--", "--help", code=1)
+
+
+SLOW_STAGE = """
+import sys, time
+from embrepro.progress.console import work
+with work("encode", "minilm SciFact", 40, "texts") as under_way:
+    for _ in range(400):
+        time.sleep(0.1)
+        under_way.advance(0)
+"""
+
+
+@pytest.mark.slow
+def test_a_queued_experiment_is_watched_by_name(checkout: Checkout) -> None:
+    (checkout.folder / "slow.py").write_text(SLOW_STAGE, encoding="utf-8")
+    pipeline = {"stages": {"download": {"cmd": "python slow.py", "params": ["seed"]}}}
+    (checkout.folder / "dvc.yaml").write_text(yaml.safe_dump(pipeline), encoding="utf-8")
+    checkout.run("git", "add", "-A")
+    assert "Nothing is running here" in checkout.run("embrepro", "watch", "--once")
+    checkout.run("dvc", "exp", "run", "--queue", "-n", "in-the-queue", "-S", "seed=5")
+    checkout.run("dvc", "queue", "start")
+    try:
+        until = time.monotonic() + 60
+        while "in-the-queue" not in (said := checkout.run("embrepro", "watch", "--once")):
+            assert time.monotonic() < until, said + checkout.run("dvc", "queue", "status")
+            time.sleep(0.5)
+        assert "in-the-queue  encode  minilm SciFact  0/40 texts" in said
+    finally:
+        checkout.run("dvc", "queue", "stop", "--kill")
 
 
 @pytest.mark.slow

@@ -41,7 +41,7 @@ def worker(tmp_path: Path) -> Iterator[Process]:
 
 
 def test_work_under_way_is_read_as_it_was_written(worker: Process, tmp_path: Path) -> None:
-    (state,) = watch.states(tmp_path / STATE_FOLDER)
+    (state,) = watch.states(tmp_path)
     assert (state.stage, state.task, state.unit) == ("encode", "minilm [bold]SciFact", "texts")
     assert (state.owner, state.done, state.total) == (processes.identity(worker.pid), 10, 40)
     assert state.rate == pytest.approx(10, rel=0.5)  # ten in the second before the step
@@ -57,7 +57,7 @@ def test_a_killed_process_is_passed_over_with_its_file(worker: Process, tmp_path
     worker.kill()
     worker.wait()
     assert list((tmp_path / STATE_FOLDER).glob("*.json"))
-    assert watch.states(tmp_path / STATE_FOLDER) == []
+    assert watch.states(tmp_path) == []
 
 
 def test_a_number_given_to_a_later_process_does_not_revive_the_work(tmp_path: Path) -> None:
@@ -86,7 +86,8 @@ def test_work_of_another_machine_is_shown_while_it_is_heard_of(tmp_path: Path, s
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"stage": "encode"}'])
 def test_a_damaged_state_file_is_passed_over(tmp_path: Path, content: str) -> None:
-    (tmp_path / "1.json").write_text(content, encoding="utf-8")
+    (tmp_path / STATE_FOLDER).mkdir(parents=True)
+    (tmp_path / STATE_FOLDER / "1.json").write_text(content, encoding="utf-8")
     assert watch.states(tmp_path) == []
 
 
@@ -130,4 +131,5 @@ def _watch_once(folder: Path) -> str:
 def _write(folder: Path, owner: str, updated: float = 0.0) -> None:
     state = {"stage": "encode", "task": "x", "total": 9, "unit": "texts", "done": 1, "started": 0.0}
     content = json.dumps(state | {"owner": owner, "updated": updated})
-    (folder / "1.json").write_text(content, encoding="utf-8")
+    (folder / STATE_FOLDER).mkdir(parents=True, exist_ok=True)
+    (folder / STATE_FOLDER / "1.json").write_text(content, encoding="utf-8")

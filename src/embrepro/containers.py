@@ -302,7 +302,7 @@ def _remove_leftovers(engine: Engine, call: Call) -> None:
     for container in listed.stdout.split():
         asked = _ask([engine.program, "inspect", "--format", "{{json .Config.Labels}}", container])
         labels = json.loads(asked.stdout) if asked.returncode == 0 else {}
-        if processes.runs(labels.get(OWNER_LABEL, "")) is False:  # None: not ours to judge
+        if processes.is_running(labels.get(OWNER_LABEL, "")) is False:  # None: not ours to judge
             console.say(f"removing what a killed run left running: embrepro {labels[COMMAND_LABEL]}")
             _ask([engine.program, "rm", "--force", container])
 

@@ -81,9 +81,11 @@ class Work:
     """Work of a known size under way: a bar on a terminal, a state file for watchers."""
 
     def __init__(self, stage: str, task: str, total: int, unit: str, bar: Progress) -> None:
-        owner = processes.owner()
-        self._state = {"stage": stage, "task": task, "total": total, "unit": unit, "owner": owner}
-        self._file = STATE_FOLDER / f"{processes.number(owner)}.json"
+        owner = processes.own_identity()
+        experiment = os.environ.get("DVC_EXP_NAME", "")
+        about = {"stage": stage, "task": task, "total": total, "unit": unit}
+        self._state = about | {"owner": owner, "experiment": experiment}
+        self._file = STATE_FOLDER / f"{processes.pid_in(owner)}.json"
         self._started = time.time()
         self._done = 0
         self._written = 0.0

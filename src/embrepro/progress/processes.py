@@ -1,4 +1,4 @@
-"""Processes by what tells them from any other: their namespace, their number, and when they started."""
+"""Identity of a process: its PID namespace, its PID, and when it started, since PIDs are given again."""
 
 from __future__ import annotations
 
@@ -18,29 +18,33 @@ _NAMESPACE = Path("/proc/self/ns/pid")
 _SET_PARENT_DEATH_SIGNAL = 1
 
 
-def owner() -> str:
+def own_identity() -> str:
     """Identity of this process, in a container of the one outside that runs it."""
     return os.environ.get(OWNER_VARIABLE) or identity(os.getpid())
 
 
-def identity(number: int) -> str:
-    """A process as `<namespace> <number> <start>`; raises psutil.NoSuchProcess."""
-    return f"{_namespace()} {number} {_start(number)}"
+def identity(pid: int) -> str:
+    """A process as `<namespace> <PID> <start time>`; raises psutil.NoSuchProcess."""
+    return f"{_namespace()} {pid} {_start(pid)}"
 
 
-def number(owner: str) -> str:
-    """The process number in an identity."""
-    return owner.rpartition(" ")[0].rpartition(" ")[2]
+def pid_in(process: str) -> str:
+    """The PID in the identity of a process, as text."""
+    return process.rpartition(" ")[0].rpartition(" ")[2]
 
 
-def runs(owner: str) -> bool | None:
-    """Whether a process still runs; None where it is another machine's or container's and cannot be judged from here."""
-    namespace, _, _ = owner.partition(" ")
+def is_running(process: str) -> bool | None:
+    """Whether the process of an identity still runs.
+
+    Returns:
+        None where it is another machine's or container's and cannot be judged from here.
+    """
+    namespace, _, _ = process.partition(" ")
     if namespace != _namespace():
         return None
     try:
-        process = int(number(owner))
-        return identity(process) == owner and psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+        pid = int(pid_in(process))
+        return identity(pid) == process and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except (ValueError, psutil.NoSuchProcess):
         return False
 
@@ -49,12 +53,12 @@ def _namespace() -> str:
     return os.readlink(_NAMESPACE) if _NAMESPACE.exists() else "all"
 
 
-def _start(number: int) -> str:
-    """When a process started; in clock ticks since boot where Linux says so, since the time of day may be set anew."""
+def _start(pid: int) -> str:
+    """When a process started, in clock ticks since boot where Linux says so: the time of day can be changed."""
     try:
-        return Path(f"/proc/{number}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
     except OSError:
-        return f"{psutil.Process(number).create_time():.2f}"
+        return f"{psutil.Process(pid).create_time():.2f}"
 
 
 def die_with_parent() -> None:

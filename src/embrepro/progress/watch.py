@@ -18,6 +18,8 @@ from embrepro.progress.console import STATE_FOLDER, duration
 
 REFRESH_SECONDS = 0.5
 PIPE_WIDTH = 240
+QUEUE_FOLDER = Path(".dvc") / "tmp" / "exps"
+"""DVC runs queued and temporary experiments in workspaces below this folder."""
 SILENT_SECONDS = 60
 IDLE = "Nothing is running here."
 
@@ -35,6 +37,7 @@ class State(BaseModel):
     done: int
     started: float
     updated: float
+    experiment: str = ""
 
     @property
     def rate(self) -> float | None:
@@ -49,13 +52,22 @@ class State(BaseModel):
         return max(0.0, (self.total - self.done) / self.rate - (now - self.updated))
 
 
-def states(folder: Path = STATE_FOLDER) -> list[State]:
-    """Work under way, the oldest first; files that are damaged or of processes that ended are passed over."""
+def states(root: Path = Path()) -> list[State]:
+    """Work under way in a checkout and in the workspaces of its queued experiments, the oldest first.
+
+    Files that are damaged, or of processes that ended, are passed over.
+    """
     found = []
-    for path in folder.glob("*.json"):
-        with suppress(OSError, ValidationError):  # a process may end, and take its file along, at any moment
-            found.append(State.model_validate_json(path.read_bytes()))
+    for folder in _state_folders(root):
+        for path in folder.glob("*.json"):
+            with suppress(OSError, ValidationError):  # a process may end, and take its file along, at any moment
+                found.append(State.model_validate_json(path.read_bytes()))
     return sorted((state for state in found if _alive(state)), key=lambda state: (state.started, state.owner))
+
+
+def _state_folders(root: Path) -> list[Path]:
+    queue = root / QUEUE_FOLDER
+    return [root / STATE_FOLDER, *queue.glob(f"*/{STATE_FOLDER}"), *queue.glob(f"*/*/{STATE_FOLDER}")]
 
 
 def table(found: Sequence[State], now: float) -> Table | str:
@@ -63,31 +75,32 @@ def table(found: Sequence[State], now: float) -> Table | str:
     if not found:
         return IDLE
     drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for title in ("Stage", "Task"):
+    experiments = any(state.experiment for state in found)
+    for title in (*(["Experiment"] if experiments else []), "Stage", "Task"):
         drawn.add_column(title, overflow="fold")
     for title in ("Done", "", "Rate", "Running", "Left", "Last step"):
         drawn.add_column(title, justify="right", no_wrap=True)
     for state in found:
-        drawn.add_row(*_row(state, now))
+        drawn.add_row(*([state.experiment] if experiments else []), *_row(state, now))
     return drawn
 
 
-def watch(folder: Path = STATE_FOLDER, *, once: bool = False) -> None:
+def watch(root: Path = Path(), *, once: bool = False) -> None:
     """Show work under way until Ctrl-C; print it once where asked to, or where nobody looks at a terminal."""
     width = None if sys.stdout.isatty() else PIPE_WIDTH
     console = Console(highlight=False, markup=False, file=sys.stdout, width=width)
     if once or not console.is_terminal:
-        console.print(table(states(folder), time.time()))
+        console.print(table(states(root), time.time()))
         return
     with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
-            live.update(table(states(folder), time.time()), refresh=True)
+            live.update(table(states(root), time.time()), refresh=True)
             time.sleep(REFRESH_SECONDS)
 
 
 def _alive(state: State) -> bool:
     """Whether the process that wrote the state still runs; one that cannot be judged from here is taken at its word."""
-    running = processes.runs(state.owner)
+    running = processes.is_running(state.owner)
     return time.time() - state.updated < SILENT_SECONDS if running is None else running
 
 
