@@ -11,7 +11,7 @@ from local_workflow import Clone, make_project
 
 pytestmark = pytest.mark.slow
 
-MADE = ("benchmarks", "data", "embeddings", "reports", "results")
+MADE = (".embrepro", "data", "embeddings", "reports", "results")
 
 
 def _files(clone: Clone) -> dict[str, tuple[int, bytes]]:

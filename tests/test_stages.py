@@ -27,7 +27,7 @@ from embrepro.config.compose import compose_values
 from embrepro.config.schema import Config, parse_config
 from embrepro.errors import ConfigError, KitError, SourceError
 from embrepro.layout import Layout
-from embrepro.pipeline import aggregate, download, encode, evaluate, report
+from embrepro.pipeline import aggregate, check, download, encode, evaluate, report
 from embrepro.tasks import encode_requests, freezing, registry, samples
 from tiny_mirror import CLASSIFICATION, RETRIEVAL, STS, TASKS
 
@@ -157,7 +157,7 @@ def test_samples_lie_beside_every_result(done: Layout) -> None:
 
 
 def test_check_ends_well_where_every_task_has_a_score(done: Layout, sources: Path) -> None:
-    report.check(configuration(sources), done)
+    check.run(configuration(sources), done)
 
 
 def test_two_runs_from_scratch_give_the_same_bytes(done: Layout, sources: Path, tmp_path: Path) -> None:
@@ -301,9 +301,9 @@ def test_lost_tasks_become_rows_with_their_reason(spoilt: Path, done: Layout, tm
         assert "cannot be had" in status[CLASSIFICATION]
         assert all("\n" not in line for line in status.values())
     with pytest.raises(KitError) as caught:
-        report.check(chosen, layout)
+        check.run(chosen, layout)
     assert STS in str(caught.value) and CLASSIFICATION in str(caught.value) and RETRIEVAL not in str(caught.value)
-    report.check(configuration(spoilt, tasks__allow_missing=True), layout)
+    check.run(configuration(spoilt, tasks__allow_missing=True), layout)
 
 
 def test_a_lost_task_is_tried_again_once_it_can_be_had(
@@ -312,7 +312,7 @@ def test_a_lost_task_is_tried_again_once_it_can_be_had(
     layout = Layout(tmp_path / "project")
     run(configuration(spoilt), layout)
     with pytest.raises(KitError):
-        report.check(configuration(spoilt), layout)
+        check.run(configuration(spoilt), layout)
     before = times(layout.tasks / RETRIEVAL, layout.root / "results")
     assert run(configuration(sources), layout) == json.loads(metrics_bytes(done))
     after = times(layout.tasks / RETRIEVAL, layout.root / "results")

@@ -32,14 +32,6 @@ def fingerprint(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def source_hash(*folders: str) -> str:
-    """SHA-256 over the Python sources of folders or modules of this package: stored work dies with the code that made it."""
-    root = Path(__file__).parent
-    sources = [root / name for name in folders]
-    files = sorted({file for source in sources for file in ([source] if source.is_file() else source.rglob("*.py"))})
-    return fingerprint({file.relative_to(root).as_posix(): sha256(file) for file in files})
-
-
 def dump_json(value: object) -> str:
     """JSON with sorted keys, two spaces and a final newline."""
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"

@@ -47,7 +47,7 @@ class Layout:
 
     def benchmark(self, key: str) -> Path:
         """Speed of a model, measured in turn with the baseline."""
-        return self.root / "benchmarks" / f"{key}.json"
+        return self.reports / "speed" / f"{key}.json"
 
     @property
     def reports(self) -> Path:

@@ -63,7 +63,7 @@ class Contender:
 
 
 def run(config: Config, layout: Layout, key: str) -> SpeedReport:
-    """Measure a model, in turn with the baseline unless it is that, and write `benchmarks/<key>.json`.
+    """Measure a model, in turn with the baseline unless it is that, and write `reports/speed/<key>.json`.
 
     Raises:
         ConfigError: an unknown model, or a device that is not there.

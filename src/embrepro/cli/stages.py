@@ -75,9 +75,9 @@ def report() -> None:
 def check() -> None:
     """Fail where a requested task has no score, naming each with its reason."""
     config = read_pinned()
-    from embrepro.pipeline import report as stage
+    from embrepro.pipeline import check as stage
 
-    stage.check(config, Layout())
+    stage.run(config, Layout())
 
 
 def _key(model: str) -> str:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from embrepro.config.schema import Config
 from embrepro.errors import KitError
-from embrepro.files import fingerprint, keep_only, make_folder, read_json, replacing_folder, source_hash, write_json
+from embrepro.files import fingerprint, keep_only, make_folder, read_json, replacing_folder, write_json
 from embrepro.layout import Layout
 from embrepro.models import expect_device
 from embrepro.pipeline.records import Record, TaskOutcome, reason
 from embrepro.progress import console
+from embrepro.source_code import code_hash
 from embrepro.sources import models as model_sources
 from embrepro.tasks import encode_requests, first_stage, freezing, registry
 from embrepro.tasks.registry import Request
@@ -53,7 +54,7 @@ def run(config: Config, layout: Layout) -> Record:
 def _fetch_models(config: Config, layout: Layout, mirror: Path | None) -> None:
     for key, model in config.models.items():
         started = time.monotonic()
-        manifest, kept = model_sources.fetch(model, layout.models / key, mirror)
+        manifest, kept = model_sources.fetch(model, layout.models / key, mirror, config.device.numerics)
         took = "kept" if kept else console.duration(time.monotonic() - started)
         console.say(
             f"model {key}: {manifest.source}, {manifest.bytes / 1e6:.1f} MB, content {manifest.content_hash[:12]} ({took})"
@@ -98,5 +99,5 @@ def _key_if_whole(folder: Path) -> dict[str, Any]:
 def _key(request: Request, task: AbsTask) -> str:
     """What decides a frozen task: what is asked for, the task's pins, mteb, BM25, and the code that freezes."""
     packages = {name: version(name) for name in ("mteb", "datasets", "pyarrow", "polars", "bm25s", "pystemmer")}
-    code = source_hash("tasks", "suite")
+    code = code_hash("embrepro.tasks.encode_requests", "embrepro.suite")
     return fingerprint([request.name, request.subsets, request.splits, dict(task.metadata.dataset), packages, code])

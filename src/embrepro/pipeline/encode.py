@@ -16,10 +16,11 @@ from embrepro.config.schema import Config, Device, ModelConfig
 from embrepro.embeddings import store
 from embrepro.embeddings.plan import batch_rule
 from embrepro.errors import ConfigError, KitError
-from embrepro.files import fingerprint, keep_only, make_folder, source_hash
+from embrepro.files import fingerprint, keep_only, make_folder
 from embrepro.layout import Layout
 from embrepro.pipeline.records import Record, TaskOutcome, reason
 from embrepro.progress import console
+from embrepro.source_code import code_hash
 from embrepro.sources import models as model_sources
 from embrepro.sources.models import ModelManifest
 from embrepro.tasks import encode_requests, freezing, registry
@@ -263,6 +264,6 @@ def _recipe(model: ModelConfig, device: Device, content_hash: str) -> str:
             "numerics": device.numerics,
             "threads": device.threads if device.numerics == "native" else 1,
             "packages": {name: version(name) for name in PACKAGES},
-            "code": source_hash("models", "embeddings", "numerics.py", "pipeline/encode.py"),
+            "code": code_hash("embrepro.embeddings.encoding", "embrepro.numerics"),
         }
     )

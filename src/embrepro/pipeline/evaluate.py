@@ -24,10 +24,11 @@ from embrepro import numerics, suite
 from embrepro.config.schema import Config, ModelConfig
 from embrepro.embeddings import store
 from embrepro.errors import TaskError
-from embrepro.files import dump_json, fingerprint, keep_only, make_folder, sha256, source_hash, write_text
+from embrepro.files import dump_json, fingerprint, keep_only, make_folder, sha256, write_text
 from embrepro.layout import Layout
 from embrepro.pipeline.records import Record, TaskOutcome, reason
 from embrepro.progress import console, processes
+from embrepro.source_code import code_hash
 from embrepro.tasks import encode_requests, first_stage, freezing, registry, samples
 from embrepro.tasks.registry import Request
 
@@ -298,7 +299,7 @@ def _combine_aggregates(requested: list[Request], record: Record, folder: Path, 
 def _key(leaf: Request, data_hash: str | None, embedding_key: str | None, content_hash: str) -> str:
     """Everything that could change a task's result."""
     packages = {name: version(name) for name in PACKAGES}
-    code = source_hash("tasks", "suite", "embeddings", "pipeline/evaluate.py")
+    code = code_hash("embrepro.pipeline.evaluate")
     return fingerprint([leaf.name, leaf.subsets, leaf.splits, data_hash, embedding_key, content_hash, packages, code])
 
 

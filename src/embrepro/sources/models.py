@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict
 
 from embrepro.config.schema import ModelConfig, Weights
 from embrepro.errors import KitError, SourceError
-from embrepro.files import fingerprint, read_model, replacing_folder, sha256, source_hash, write_json
+from embrepro.files import fingerprint, read_model, replacing_folder, sha256, write_json
+from embrepro.numerics import Numerics
+from embrepro.source_code import code_hash
 from embrepro.sources import snapshots
 
 SNAPSHOT = "snapshot"
@@ -31,13 +33,21 @@ class ModelManifest(BaseModel):
     distilled_from: str | None = None
 
 
-def fetch(model: ModelConfig, folder: Path, mirror: Path | None) -> tuple[ModelManifest, bool]:
+def fetch(
+    model: ModelConfig, folder: Path, mirror: Path | None, numerics: Numerics = "portable"
+) -> tuple[ModelManifest, bool]:
     """Put a model's files under `folder`; returns its manifest and whether it was there already.
+
+    Args:
+        model: its configuration.
+        folder: where its snapshot and manifest go.
+        mirror: a mirror folder, asked before any other source.
+        numerics: what a distillation is computed with; another one is another model.
 
     Raises:
         SourceError: no source has it, or its files are damaged.
     """
-    spec_hash = _spec_hash(model)
+    spec_hash = _spec_hash(model, numerics)
     if (kept := _kept(folder, spec_hash)) is not None:
         return kept, True
     with replacing_folder(folder) as unfinished:
@@ -76,9 +86,9 @@ def read(folder: Path) -> tuple[ModelManifest, Path]:
     return manifest, folder / SNAPSHOT
 
 
-def _spec_hash(model: ModelConfig) -> str:
-    """What decides a model's files: its source in the configuration and, for a distillation, the code and the packages."""
-    spec: list[object] = [model.model_dump(include={"weights", "distill"})]
+def _spec_hash(model: ModelConfig, numerics: Numerics) -> str:
+    """What decides a model's files: its source, the code, and for a distillation the packages and the numerics."""
+    spec: list[object] = [model.model_dump(include={"weights", "distill"}), code_hash("embrepro.sources.models")]
     if model.folder:
         root = Path(model.folder).expanduser()
         spec.append({path.relative_to(root).as_posix(): sha256(path) for path in snapshots.model_files(root)})
@@ -88,7 +98,7 @@ def _spec_hash(model: ModelConfig) -> str:
         spec.append(
             {package: version(package) for package in ("model2vec", "torch", "transformers", "numpy", "scikit-learn")}
         )
-        spec.append(source_hash("models/static.py"))
+        spec.append(numerics)
     return fingerprint(spec)
 
 

@@ -6,7 +6,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from embrepro.config.schema import Tasks
-from embrepro.files import fingerprint, source_hash, write_text
+from embrepro.files import fingerprint, write_text
+from embrepro.source_code import code_hash
 
 KNOWN = Path(".embrepro") / "known-tasks"
 """Requests that were resolved, one empty file each, named by what was asked of which version."""
@@ -18,7 +19,7 @@ def expect_known(tasks: Tasks, known: Path = KNOWN) -> None:
     Raises:
         ConfigError: an unknown task, benchmark, language or subset, or a filter that leaves a task without data.
     """
-    code = source_hash("tasks/registry.py", "suite")
+    code = code_hash("embrepro.tasks.registry")
     asked = fingerprint({"tasks": tasks.model_dump(), "mteb": version("mteb"), "code": code})
     if (known / asked).is_file():
         return
