@@ -12,7 +12,9 @@ import polars as pl
 import pytest
 from mteb.mocks import MockClassificationTask, MockMultilingualSTSTask, MockRetrievalTask, MockSTSTask
 from mteb.models.model_meta import ModelMeta
+from typer.testing import CliRunner
 
+from embrepro.cli import app
 from embrepro.doctor.examination import Finding, examine
 from embrepro.errors import KitError
 
@@ -305,3 +307,41 @@ def test_a_folder_without_results_is_an_error_and_a_missing_one_is_refused(tmp_p
     assert [finding.what for finding in examine(tmp_path)] == ["no result file of mteb in this folder"]
     with pytest.raises(KitError, match="no-such"):
         examine(tmp_path / "no-such")
+
+
+@pytest.mark.parametrize("name", [None, "", "no_model_name/available"])
+def test_a_model_without_a_name_is_an_error(tmp_path: Path, name: str | None) -> None:
+    folder = write_signature(tmp_path, "org__model")
+    change(folder / "model_meta.json", name=name)
+    assert only(examine(tmp_path), "without a name").severity == "error"
+
+
+def test_mtebs_stand_in_for_a_name_is_an_error(tmp_path: Path) -> None:
+    folder = write_signature(tmp_path, "no_model_name_available")
+    (folder / "model_meta.json").unlink()
+    assert only(examine(tmp_path), "without a name").severity == "error"
+
+
+def test_two_scores_of_one_task_are_an_error(tmp_path: Path) -> None:
+    folder = write_signature(tmp_path, "org__model")
+    assert not [finding for finding in examine(tmp_path) if "scores:" in finding.what]
+    (folder / "copy.json").write_bytes((folder / "SciFact.json").read_bytes())
+    assert not [finding for finding in examine(tmp_path) if "scores:" in finding.what]
+    entries = [{"hf_subset": "default", "languages": ["eng-Latn"], "main_score": 0.7}]
+    change(folder / "copy.json", scores={"test": entries})
+    found = only(examine(tmp_path), "SciFact test/default of org__model has 2 scores: 0.64508 and 0.7")
+    assert found.severity == "error"
+    (folder / "copy.json").unlink()
+    change(folder / "SciFact.json", scores={"test": [entries[0], entries[0] | {"main_score": 0.1}]})
+    assert only(examine(tmp_path), "has 2 scores: 0.7 and 0.1")
+
+
+def test_notes_are_not_counted_as_warnings(tmp_path: Path) -> None:
+    folder = write_signature(tmp_path, "org__model")
+    for path in folder.glob("*.json"):
+        if path.stem not in ("SciFact", "model_meta"):
+            path.unlink()
+    change(folder / "SciFact.json", dataset_revision="0" * 40)
+    said = CliRunner().invoke(app, ["doctor", str(tmp_path)])
+    assert said.exit_code == 0, said.output
+    assert said.output.splitlines()[-1] == "0 errors, 0 warnings, 1 note"

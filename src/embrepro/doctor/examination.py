@@ -7,6 +7,7 @@ mteb's own reader, which turns an empty result into a NaN or drops it.
 
 from __future__ import annotations
 
+import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -28,6 +29,7 @@ Lookup = Callable[[str], "AbsTask"]
 
 _INSTANT = 1e-3  # seconds; loading and scoring anything at all takes longer
 _SIGNED_METRICS = ("spearman", "pearson", "kendalltau", "p-MRR", "ap_diff", "silhouette", "mcc", "ami", "ari")
+_NO_NAME = "no_model_name"
 _RETRIEVAL = ("Retrieval", "Reranking", "InstructionRetrieval", "InstructionReranking")
 
 _LANGUAGE_CAUSE = (
@@ -98,6 +100,8 @@ def examine(folder: Path, *, lookup: Lookup | None = None) -> list[Finding]:
     for result in results:
         findings += _examine_file(result, expected[result.task])
     findings += _missing_meta(folder, results)
+    findings += _nameless(folder, results)
+    findings += _contradicting(results)
     findings += _unequal_tasks(results)
     findings += _identical(results)
     order: dict[Severity, int] = {"error": 0, "warning": 1, "note": 2}
@@ -302,6 +306,51 @@ def _missing_meta(folder: Path, results: Sequence[Result]) -> Iterable[Finding]:
                 "no model_meta.json beside the results",
                 "an mteb before 1.11, a model without a name, or files copied by hand",
                 "nothing says which weights were scored: evaluate again with a named model at a pinned revision",
+            )
+
+
+def _nameless(folder: Path, results: Sequence[Result]) -> Iterable[Finding]:
+    """Mteb writes a stand-in for the name of a model that has none, and serves its results to every other such model."""
+    for place, files in _by_folder(results).items():
+        name = _meta_name(folder / place / "model_meta.json")
+        called = (name or "", files[0].model, *Path(place).parts)
+        if name == "" or any(each.startswith(_NO_NAME) for each in called):
+            yield _error(
+                place,
+                "results of a model without a name",
+                "the model was given to mteb as an object, without a model card or ModelMeta",
+                "nothing says what was scored: give the model a name and a revision, and evaluate again",
+            )
+
+
+def _meta_name(path: Path) -> str | None:
+    """The name in a model_meta.json, empty where it holds none; None where there is no such file to read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    name = content.get("name") if isinstance(content, dict) else None
+    return name if isinstance(name, str) else ""
+
+
+def _contradicting(results: Sequence[Result]) -> Iterable[Finding]:
+    """One model, one task, one split and subset: one score."""
+    found: dict[tuple[str, ...], dict[float | None, str]] = defaultdict(dict)
+    for result in results:
+        for split, subset, score in result.scores:
+            revision = result.folder.rpartition("/")[2] if "__" in result.model else ""
+            key = (result.model, revision, result.revision or "", result.task, split, subset)
+            found[key].setdefault(score, result.file)
+    for (model, _, _, task, split, subset), scores in found.items():
+        if len(scores) > 1:
+            said = " and ".join(f"{score:g}" if score is not None else "none" for score in scores)
+            files = sorted(set(scores.values()))
+            yield _error(
+                files[0],
+                f"{task} {split}/{subset} of {model} has {len(scores)} scores: {said}"
+                + (f" (also in {', '.join(files[1:])})" if files[1:] else ""),
+                "a file that was edited, or results of several runs put together",
+                "nothing says which one holds: delete these results and evaluate the task again",
             )
 
 

@@ -48,7 +48,7 @@ def print_findings(findings: Sequence[Finding]) -> int:
         console.print(f"[{style}]{finding.severity}[/]  {escape(finding.file)}: {escape(finding.what)}")
         console.print(f"       likely cause: {escape(finding.cause)}", soft_wrap=True)
         console.print(f"       what to do:   {escape(finding.advice)}", soft_wrap=True)
-    console.print(
-        f"{len(errors)} errors, {len(findings) - len(errors)} warnings" if findings else "nothing wrong found"
-    )
+    counts = Counter(finding.severity for finding in findings)
+    said = [f"{counts[kind]} {kind}{'' if counts[kind] == 1 else 's'}" for kind in ("error", "warning", "note")]
+    console.print(", ".join(said) if findings else "nothing wrong found")
     return len(errors)
