@@ -346,3 +346,93 @@ def test_a_cross_encoder_has_prompts_for_its_two_sides_alone() -> None:
     changed["models"]["ms_marco_minilm"]["prompts"] = {"query": "q: ", "STS": "s: "}
     with pytest.raises(ConfigError, match="a cross-encoder has but query and document; got STS"):
         parse_config(changed, "test")
+
+
+# --- Files of conf/ and names
+
+
+def _with_model(tmp_path: Path, text: str) -> Path:
+    shutil.copytree(CONF, tmp_path / "conf")
+    (tmp_path / "conf" / "model" / "mine.yaml").write_text(text, encoding="utf-8")
+    return tmp_path / "conf"
+
+
+MINE = "candidate: mine\nmodels:\n  mine: {org: a, name: b, family: static, folder: c}\n"
+
+
+def test_one_file_makes_a_model_a_candidate_and_a_baseline(tmp_path: Path) -> None:
+    conf = _with_model(tmp_path, f"# @package _global_\n{MINE}")
+    assert compose_values(["model=mine"], conf)["candidate"] == "mine"
+    composed = compose_values(["baseline=mine"], conf)
+    assert (composed["baseline"], composed["candidate"]) == ("mine", "static_minilm")
+    assert list(composed["models"]) == ["mine", "static_minilm"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (MINE, r"first line must be '# @package _global_'"),
+        (f"# @package _global_\n{MINE.replace('candidate: mine', 'candidate: yours')}", "got candidate yours"),
+        (f"# @package _global_\n{MINE.replace('  mine:', '  yours:')}", "models yours"),
+        ("# @package _global_\n- a\n", "holds no mapping"),
+    ],
+)
+@pytest.mark.parametrize("role", ["model", "baseline"])
+def test_a_models_file_that_hydra_would_put_elsewhere_is_refused(
+    tmp_path: Path, text: str, said: str, role: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"conf/model/mine.yaml.*{said}"):
+        compose_values([f"{role}=mine"], _with_model(tmp_path, text))
+
+
+@pytest.mark.parametrize("override", ["tasks=null", "baseline=null", "model=", "device=[]"])
+def test_a_group_without_a_choice_names_the_choices(override: str) -> None:
+    with pytest.raises(ConfigError, match=r"a run needs a choice of \w+; known: "):
+        composed(override)
+
+
+def test_no_documents_at_all_are_a_configuration() -> None:
+    chosen = composed("claims=[]", "recommendation=null")
+    assert (chosen.claim_files, chosen.rules_file) == ([], None)
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["x;touch pwned #", "../up", "/etc", "a/b", ".hidden", "-rf", "a b", "a$b", "a\nb", "\u00e9", "", 81 * "a", "a.b"],
+)
+def test_a_key_that_is_no_folder_or_word_is_refused(values: dict[str, Any], key: str) -> None:
+    values["models"][key] = values["models"].pop("static_minilm")
+    values["candidate"] = key
+    assert "expected a key of letters, digits" in refusal(values)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("models.minilm.org", ".."),
+        ("models.minilm.name", "a\n"),
+        ("models.minilm.weights.org", "../org"),
+        ("models.minilm.weights.name", "a;b"),
+        ("models.minilm.weights.package.folder", "../../etc"),
+        ("models.minilm.weights.package.folder", "/etc"),
+        ("models.minilm.weights.package.distribution", "--index-url=x"),
+        ("models.minilm.weights.package.version", "1;x"),
+        ("models.minilm.weights.sha256", {"../x": 64 * "0"}),
+        ("tasks.names", ["../../x"]),
+        ("tasks.names", ["-x"]),
+        ("claims", ["../gate/default"]),
+        ("recommendation", "../config"),
+        ("runtime.image", {"cpu": "--privileged"}),
+        ("runtime.network", "-x"),
+        ("source.mirror", "-x"),
+        ("benchmark.seconds", float("inf")),
+        ("seed", 2**32),
+    ],
+)
+def test_a_name_or_path_that_leads_elsewhere_is_refused(values: dict[str, Any], key: str, value: object) -> None:
+    *path, last = key.split(".")
+    section = values
+    for part in path:
+        section = section[part]
+    section[last] = value
+    assert key in refusal(values)
