@@ -14,14 +14,14 @@ ARG BASE=python:3.11-slim-bookworm@sha256:528257d48c1da0dcecc2e725d1ae34498d60c9
 FROM ${BASE} AS build
 # The bracket makes the folder optional: COPY takes a pattern that matches nothing if another source is there.
 COPY LICENSE .cache/sit[e] /site/
-ENV PIP_CONFIG_FILE=/site/pip.conf PIP_NO_CACHE_DIR=1
+ENV PIP_CONFIG_FILE=/site/pip.conf PIP_NO_CACHE_DIR=1 UV_NO_CACHE=1
 WORKDIR /build
-COPY scripts/make-env scripts/
+COPY scripts/make-env scripts/pip_settings.py scripts/
 COPY pyproject.toml ./
 COPY requirements requirements/
 
 FROM build AS packages-cpu
-RUN scripts/make-env --packages-only cpu /opt/venv
+RUN scripts/make-env --for-image cpu /opt/venv
 
 # The kit by itself, so that a change of its code adds one small layer. Its commands start with /opt/venv/bin/python.
 FROM build AS kit
@@ -60,7 +60,7 @@ USER 10001:10001
 
 # Last, because an engine without BuildKit builds every stage above the one that it is asked for.
 FROM build AS packages-cuda
-RUN scripts/make-env --packages-only cuda /opt/venv
+RUN scripts/make-env --for-image cuda /opt/venv
 
 FROM runtime AS cuda
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility

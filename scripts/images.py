@@ -22,7 +22,15 @@ from pip_settings import pip_setting
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / ".cache" / "site"
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
-BUILT_FROM = ("src", "scripts/make-env", "requirements", "pyproject.toml", "Dockerfile", "LICENSE")
+BUILT_FROM = (
+    "src",
+    "scripts/make-env",
+    "scripts/pip_settings.py",
+    "requirements",
+    "pyproject.toml",
+    "Dockerfile",
+    "LICENSE",
+)
 
 
 def find_engine() -> str:

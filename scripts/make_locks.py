@@ -16,7 +16,7 @@ import tomllib
 from pathlib import Path
 
 from lockfile import LOCKS, declared_sha256, header, parse_lock
-from pip_settings import pip_setting
+from pip_settings import pip_setting, uv_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON, PLATFORM = "3.11", "x86_64-manylinux_2_28"
@@ -25,11 +25,8 @@ PYTHON, PLATFORM = "3.11", "x86_64-manylinux_2_28"
 def uv_environment() -> dict[str, str]:
     """Return the environment for uv: the package index and certificates that pip is configured with."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("UV_")}
-    if index := pip_setting("index-url"):
-        environment["UV_DEFAULT_INDEX"] = index[0]
-    if cert := pip_setting("cert"):
-        environment["SSL_CERT_FILE"] = cert[0]
-    return environment
+    wanted = ("UV_DEFAULT_INDEX", "SSL_CERT_FILE")
+    return environment | {name: value for name, value in uv_settings().items() if name in wanted}
 
 
 def compile_lock(sources: list[str], lock: Path, *options: str, upgrade: bool) -> None:

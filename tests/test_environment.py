@@ -175,6 +175,33 @@ def test_the_words_of_a_make_do_not_reach_a_make_within_it() -> None:
     assert [line.strip()[-17:] for line in said.stdout.splitlines() if "images" in line] == ["scripts/images.py"]
 
 
+def test_uv_is_told_what_pip_is_told() -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "UV_"))}
+    told_pip = {
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_INDEX_URL": "https://one.invalid/simple",
+        "PIP_EXTRA_INDEX_URL": "https://two.invalid/a https://three.invalid/b",
+        "PIP_FIND_LINKS": "/wheels /more",
+        "PIP_CERT": "/ca.crt",
+        "PIP_DEFAULT_TIMEOUT": "7",
+    }
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "pip_settings.py"],
+        env=environment | told_pip,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert dict(line.split("=", 1) for line in done.stdout.splitlines()) == {
+        "UV_DEFAULT_INDEX": "https://one.invalid/simple",
+        "UV_INDEX": "https://two.invalid/a https://three.invalid/b",
+        "UV_INDEX_STRATEGY": "unsafe-best-match",
+        "UV_FIND_LINKS": "/wheels,/more",
+        "SSL_CERT_FILE": "/ca.crt",
+        "UV_HTTP_TIMEOUT": "7",
+    }
+
+
 def test_a_python_of_another_version_is_refused_by_name(tmp_path: Path) -> None:
     other = tmp_path / "python"
     other.write_text("#!/bin/sh\necho 3.12\n")
