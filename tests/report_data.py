@@ -290,7 +290,12 @@ def claims() -> list[sm.ClaimRow]:
         ),
     ]
     fields = ("id", "says", "claimed", "measured", "published", "verdict", "explanation")
-    return [sm.ClaimRow(**dict(zip(fields, row, strict=True))) for row in rows]
+    return [
+        sm.ClaimRow(
+            **dict(zip(fields, row, strict=True)), basis="measured" if row[5] in ("reproduced", "refuted") else ""
+        )
+        for row in rows
+    ]
 
 
 def recommendations() -> list[sm.Recommendation]:

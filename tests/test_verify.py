@@ -19,8 +19,9 @@ from embrepro.files import write_json
 from embrepro.layout import Layout
 from embrepro.pipeline.aggregate import metrics
 from embrepro.regression import published
+from embrepro.regression.pages import reproduced_page
 from embrepro.regression.published import ExpectedFile, Judged, MeasuredRun
-from embrepro.report import grids, pages
+from embrepro.report import render_markdown
 from embrepro.results import summary as sm
 
 REPOSITORY = Path(__file__).parents[1]
@@ -295,7 +296,7 @@ class TestWhatIsExpected:
 
 def page_of(record: MeasuredRun) -> str:
     files = published.load([], EXPECTED)
-    return grids.markdown(pages.reproduced(files, published.judge(files, record), record))
+    return render_markdown.render(reproduced_page(files, published.judge(files, record), record))
 
 
 class TestThePage:

@@ -25,7 +25,7 @@ from embrepro.config.schema import Benchmark, Config
 from embrepro.files import read_model, write_json
 from embrepro.layout import Layout
 from embrepro.progress import console
-from embrepro.report.cells import quantity
+from embrepro.report.formats import quantity
 from embrepro.results import provenance
 from embrepro.sources import models as model_sources
 from embrepro.suite.items import CATEGORIES, ClusteringItem, RetrievalItem, read_items

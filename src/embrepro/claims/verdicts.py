@@ -123,6 +123,7 @@ class Verdict(Strict):
     published: str
     verdict: Outcome
     explanation: str
+    basis: Literal["measured", "recomputed", ""] = Field(description="what the verdict rests on; empty without one")
     measured_value: float | None = None
     published_value: float | None = None
     published_agrees: bool | None = None
@@ -163,6 +164,7 @@ def _judge(claim: Claim, facts: KnownValues) -> Verdict:
         published="" if published is None else f"{_text(published.value, claim.unit)} ({published.source})",
         verdict=outcome,
         explanation=_explanation(claim, found, outcome, agrees),
+        basis=_basis(claim, outcome),
         measured_value=found.value if outcome in ("reproduced", "refuted") else None,
         published_value=None if published is None else published.value,
         published_agrees=agrees,
@@ -191,6 +193,12 @@ def _outcome(claim: Claim, found: MeasuredValue) -> Outcome:
     if found.lower_bound:
         return "refuted" if found.value > claim.claimed.high else "not measured"
     return "reproduced" if claim.claimed.holds(found.value) else "refuted"
+
+
+def _basis(claim: Claim, outcome: Outcome) -> Literal["measured", "recomputed", ""]:
+    if outcome not in ("reproduced", "refuted"):
+        return ""
+    return "recomputed" if isinstance(claim.metric, ArithmeticMetric) else "measured"
 
 
 def _claimed_text(claim: Claim) -> str:

@@ -17,14 +17,21 @@ def claims(
         list[Path] | None, typer.Argument(help="Claims files; those of the configuration by default.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Print those that the run does not decide, too.")] = False,
 ) -> None:
     """Hold claims against the last run: claimed, measured, published, verdict."""
     config = read_offline()
+    from embrepro.claims.pages import claims_page
+    from embrepro.files import dump_json
     from embrepro.pipeline import judgement
     from embrepro.pipeline import report as stage
-    from embrepro.report import terminal
+    from embrepro.report import render_terminal
 
-    terminal.print_verdicts(judgement.verdicts(*stage.read(Layout()), files or config.claim_files), as_json=as_json)
+    found = judgement.verdicts(*stage.read(Layout()), files or config.claim_files)
+    if as_json:
+        typer.echo(dump_json([verdict.model_dump() for verdict in found]), nl=False)
+    else:
+        render_terminal.show(claims_page([verdict.row() for verdict in found]), unfold=every)
 
 
 def doctor(
@@ -33,10 +40,13 @@ def doctor(
     """Examine results for lost and impossible scores, and name the likely cause."""
     console.go_offline()
     from embrepro.doctor import examination
-    from embrepro.report import terminal
+    from embrepro.doctor.pages import findings_page
+    from embrepro.report import render_terminal
     from embrepro.tasks import registry
 
-    if terminal.print_findings(examination.examine(folder, lookup=registry.find)):
+    found = examination.examine(folder, lookup=registry.find)
+    render_terminal.show(findings_page(found))
+    if any(finding.severity == "error" for finding in found):
         raise typer.Exit(1)
 
 
@@ -53,14 +63,15 @@ def verify(
     with ends_with_2():
         from embrepro.files import write_json, write_text
         from embrepro.regression import published
-        from embrepro.report import grids, pages
+        from embrepro.regression.pages import published_page, reproduced_page
+        from embrepro.report import render_markdown, render_terminal
 
         expectations = published.load(files or [])
         measured = published.last_run(Layout())
         judged = published.judge(expectations, measured)
         if write:
-            write_text(write, grids.markdown(pages.reproduced(expectations, judged, measured)))
+            write_text(write, render_markdown.render(reproduced_page(expectations, judged, measured)))
             write_json(write.with_suffix(".json"), measured.model_dump())
-        grids.show(pages.verified(expectations, judged, measured, every=every))
+        render_terminal.show(published_page(expectations, judged, measured, every=every))
     if any(each.verdict == "FAIL" for each in judged):
         raise typer.Exit(1)

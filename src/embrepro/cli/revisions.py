@@ -21,17 +21,18 @@ def compare(
     with ends_with_2():
         from embrepro.files import dump_json
         from embrepro.regression import diff, revisions
-        from embrepro.report import grids, pages
+        from embrepro.regression.pages import comparison_page
+        from embrepro.report import render_html, render_markdown, render_terminal
 
         root = Layout().root
         comparison = diff.compare(revisions.load(root, old), revisions.load(root, new))
-        page = pages.compared(comparison)
+        page = comparison_page(comparison)
         if as_json:
             typer.echo(dump_json(comparison.model_dump()), nl=False)
         elif style == "table":
-            grids.show(page)
+            render_terminal.show(page)
         else:
-            typer.echo(grids.markdown(page) if style == "markdown" else grids.html(page), nl=False)
+            typer.echo(render_markdown.render(page) if style == "markdown" else render_html.render(page), nl=False)
 
 
 def gate(
@@ -45,14 +46,15 @@ def gate(
         from embrepro.files import write_text
         from embrepro.regression import gate as decision
         from embrepro.regression import revisions
-        from embrepro.report import grids, pages
+        from embrepro.regression.pages import GATE_MARKER, gate_page
+        from embrepro.report import render_markdown, render_terminal
 
         chosen, root = decision.rules(rules), Layout().root
         outcome = decision.judge(revisions.load(root, against), revisions.load(root, revision), chosen)
-        page = pages.gated(outcome)
+        page = gate_page(outcome)
         if markdown:
-            write_text(markdown, grids.markdown(page, marker=pages.GATE_MARKER))
-        grids.show(page)
+            write_text(markdown, render_markdown.render(page, marker=GATE_MARKER))
+        render_terminal.show(page)
     if not outcome.passes:
         raise typer.Exit(1)
 
@@ -66,9 +68,11 @@ def history(
     with ends_with_2():
         from embrepro.files import write_text
         from embrepro.regression import history as past
-        from embrepro.report import grids, pages
+        from embrepro.regression.pages import history_page
+        from embrepro.report import render_html, render_terminal
 
         points = past.read(Layout().root, until)
+        page = history_page(points, last)
         if html:
-            write_text(html, grids.html(pages.trends(points, last, drawn=True)))
-        grids.show(pages.trends(points, last))
+            write_text(html, render_html.render(page))
+        render_terminal.show(page)

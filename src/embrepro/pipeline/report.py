@@ -8,7 +8,7 @@ from embrepro.files import read_model, write_text
 from embrepro.layout import Layout
 from embrepro.pipeline import judgement
 from embrepro.progress import console
-from embrepro.report import html_page, markdown_page
+from embrepro.report import render_html, render_markdown, run_report
 from embrepro.results import provenance
 from embrepro.results.summary import Summary
 
@@ -18,8 +18,9 @@ def run(config: Config, layout: Layout) -> None:
     summary, speed = read(layout)
     summary = judgement.judged(summary, speed, config.claim_files, config.rules_file)
     found = provenance.collect(layout.root, device=config.device.name, threads=config.device.threads)
-    write_text(layout.reports / "report.md", markdown_page.render(summary, found, speed))
-    write_text(layout.reports / "report.html", html_page.render(summary, found, speed))
+    document = run_report.build(summary, found, speed)
+    write_text(layout.reports / "report.md", render_markdown.render(document))
+    write_text(layout.reports / "report.html", render_html.render(document))
     console.say(f"report: {layout.reports / 'report.html'}")
 
 

@@ -6,11 +6,11 @@ import io
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import altair as alt
 
 from embrepro.report.cells import model_keys
+from embrepro.report.model import Figure
 from embrepro.report.palette import LIGHT
 from embrepro.results.summary import Summary
 
@@ -20,21 +20,6 @@ _SHAPES = {"baseline": "circle", "candidate": "diamond", "other": "square"}
 FULL, HALF, THIRD, PHONE = 860, 490, 305, 265
 
 Drawing = alt.LayerChart | alt.FacetChart
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A chart with what it shows in words.
-
-    `svg`, and `narrow` for a phone where the other would be too small, draw when called.
-    """
-
-    id: str
-    caption: str
-    alt: str
-    svg: Callable[[], str]
-    narrow: Callable[[], str] | None = None
-    legend: list[tuple[str, str]] = field(default_factory=list)
 
 
 def figure(

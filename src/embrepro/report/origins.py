@@ -2,31 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from embrepro.benchmarking.speed import SpeedReport
-from embrepro.report.cells import DASH, names, score, signed
+from embrepro.report.formats import DASH, names, score, signed
+from embrepro.report.model import Fact, Origin
 from embrepro.results.provenance import Provenance
 from embrepro.results.summary import LegacyScore, ModelCard, ScoreDifference, Summary, TaskRow
-
-
-@dataclass(frozen=True)
-class Fact:
-    """One line of an origin; `code` marks what can be copied to a terminal or a search."""
-
-    label: str
-    text: str
-    code: bool = False
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Everything that a reader needs to recompute one number."""
-
-    id: str
-    title: str
-    number: str
-    facts: list[Fact]
 
 
 class Origins:

@@ -144,6 +144,7 @@ class ClaimRow(_Document):
     published: str
     verdict: str
     explanation: str
+    basis: str = Field(description='"measured" by this run, "recomputed" from stated numbers, or nothing')
 
 
 class Recommendation(_Document):

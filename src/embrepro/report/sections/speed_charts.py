@@ -9,11 +9,10 @@ from typing import Any
 import altair as alt
 
 from embrepro.benchmarking.speed import ModelSpeed, SpeedReport
-from embrepro.report.cells import model_keys, quantity
+from embrepro.report.cells import model_keys
 from embrepro.report.drawing import (
     THIRD,
     Drawing,
-    Figure,
     figure,
     legend_of_roles,
     log_axis,
@@ -23,11 +22,13 @@ from embrepro.report.drawing import (
     role_of,
     role_shape,
 )
+from embrepro.report.formats import quantity
+from embrepro.report.model import Figure
 from embrepro.report.palette import LIGHT
 from embrepro.results.summary import Summary
 
 
-def latency(summary: Summary, speed: SpeedReport) -> list[Figure]:
+def latency_figures(summary: Summary, speed: SpeedReport) -> list[Figure]:
     """Distribution of the latency of a single query for each model, on one logarithmic scale."""
     found = {key: speed.models[key] for key in model_keys(summary) if key in speed.models}
     samples = [value for one in found.values() for value in one.latency.samples if value > 0]
@@ -83,7 +84,7 @@ def _spread(marks: list[dict[str, Any]], domain: list[float], width: int) -> lis
     return placed
 
 
-def throughput(summary: Summary, speed: SpeedReport) -> list[Figure]:
+def throughput_figures(summary: Summary, speed: SpeedReport) -> list[Figure]:
     """Texts per second over batch size, one chart for each length of text, all on one scale."""
     rows: list[dict[str, Any]] = [
         {

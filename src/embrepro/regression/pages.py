@@ -1,0 +1,329 @@
+"""What verify, compare, gate and history say, as documents. Scores are on the 0-1 scale, as in `metrics.json`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import altair as alt
+
+from embrepro.regression.diff import RevisionComparison, ScoreChange
+from embrepro.regression.gate import GateOutcome, Note
+from embrepro.regression.history import Point, series
+from embrepro.regression.published import CLOSE, ExpectedFile, Judged, MeasuredRun
+from embrepro.report.drawing import THIRD, svg_of
+from embrepro.report.formats import DASH
+from embrepro.report.model import Code, Column, Document, Figure, Link, Section, Table, Tone, Value, Words
+from embrepro.report.palette import LIGHT
+
+GATE_MARKER = "embrepro gate"
+_VERDICT_TONES: dict[str, Tone] = {"OK": "good", "close": "warn", "FAIL": "bad", "not run": "even"}
+_LINE_COLOURS = ("candidate", "baseline", "other", "good", "bad", "even")
+
+
+def published_page(
+    files: Sequence[ExpectedFile],
+    judged: Sequence[Judged],
+    measured: MeasuredRun,
+    *,
+    every: bool = False,
+    named: int = 4,
+) -> Document:
+    """The verdict on every expected number.
+
+    Args:
+        files: what is expected.
+        judged: the verdicts.
+        measured: the run.
+        every: a row for each number that was not run, too; else they are gathered by reason.
+        named: how many tasks are named for each reason.
+    """
+    counts = Counter(each.verdict for each in judged)
+    told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in _VERDICT_TONES)
+    verdict = f"{len(judged)} published scores: {told}."
+    lead = [f"Close means within {CLOSE:g} times the tolerance."]
+    if len(judged) == counts["not run"]:
+        lead.append("Nothing was compared: this run scored none of them.")
+    tables = [_published_table([each for each in judged if each.measured is not None or every])]
+    tables += [] if every else [_not_run_table(judged, named)]
+    return Document(
+        title="Reproduced scores",
+        verdict=verdict,
+        tone="bad" if counts["FAIL"] else "good" if counts["OK"] + counts["close"] else "even",
+        sections=[Section("published", lead=lead, tables=_filled(tables), notes=_beyond(files, measured))],
+    )
+
+
+def reproduced_page(files: Sequence[ExpectedFile], judged: Sequence[Judged], measured: MeasuredRun) -> Document:
+    """The page `docs/reproduced.md`."""
+    page = published_page(files, judged, measured, named=len(judged))
+    packages = ", ".join(f"{name} {version}" for name, version in sorted(measured.packages.items()))
+    models = "; ".join(f"{model.name} at {model.revision}" for model in measured.models)
+    made: Words = [
+        Code("embrepro verify --write"),
+        " makes this page from ",
+        Code("conf/expected/"),
+        " and a run, whose scores it keeps in the JSON file beside it. Scores are on the 0-1 scale.",
+    ]
+    about = [f"Measured on {measured.device} with {packages}.", f"Models of the run: {models}."]
+    section = page.sections[0]
+    return Document(
+        title=page.title,
+        verdict=page.verdict,
+        tone=page.tone,
+        sections=[
+            Section(
+                section.id,
+                lead=[made, *section.lead, *about],
+                tables=section.tables,
+                notes=[*_sources(files), *section.notes],
+            )
+        ],
+    )
+
+
+def comparison_page(comparison: RevisionComparison) -> Document:
+    """Every score before and after, and what else is different."""
+    moved = sum(1 for row in comparison.rows if row.difference)
+    lead = ["p is corrected for the number of each model's tasks (Holm)."] if comparison.rows else []
+    return Document(
+        title=f"{comparison.old} against {comparison.new}",
+        verdict=f"{len(comparison.rows)} scores, {moved} of them different; {len(comparison.changes)} other changes.",
+        sections=[
+            Section(
+                "comparison",
+                lead=lead,
+                tables=_filled([_scores_table(comparison), _changes_table(comparison)]),
+                notes=comparison.notes,
+            )
+        ],
+    )
+
+
+def gate_page(outcome: GateOutcome) -> Document:
+    """The gate's decision with its reasons, every score, and what else is different."""
+    comparison, failures = outcome.comparison, len(outcome.failures)
+    verdict = "passes" if outcome.passes else f"fails for {failures} {'reason' if failures == 1 else 'reasons'}"
+    compared = comparison_page(comparison)
+    tables = [
+        _findings_table("failures", "Why it fails", outcome.failures, "bad"),
+        _findings_table("remarks", "Worth knowing", outcome.remarks, ""),
+        _scores_table(comparison, folded=True),
+        _changes_table(comparison),
+    ]
+    section = compared.sections[0]
+    return Document(
+        title=f"Regression gate: {verdict}",
+        verdict=f"The change {verdict}: {comparison.new} held against {comparison.old}.",
+        tone="good" if outcome.passes else "bad",
+        sections=[Section("gate", lead=[compared.verdict, *section.lead], tables=_filled(tables), notes=section.notes)],
+    )
+
+
+def history_page(points: Sequence[Point], last: int) -> Document:
+    """Every metric over the commits: a chart for every task, and a table of the newest commits."""
+    shown = points[-last:]
+    found = series(list(points))
+    models = list(dict.fromkeys(model for model, _ in found))
+    labels = [Column(point.label, numeric=True) for point in shown]
+    rows = [
+        [Value(model), Value(task), *(Value(_score(value)) for value in values[-last:]), Value(_since_first(values))]
+        for (model, task), values in found.items()
+    ]
+    columns = [Column("model"), Column("task"), *labels, Column("since the first", numeric=True)]
+    commits = [[Value(point.label), Value(point.date[:10]), Value(point.subject)] for point in shown]
+    return Document(
+        title="Scores over the commits",
+        verdict=f"{len(points)} states of reports/metrics.json, the last {len(shown)} in the table.",
+        sections=[
+            Section(
+                "history",
+                tables=_filled(
+                    [
+                        Table("scores", "Main scores by commit", columns, rows),
+                        Table("commits", "Commits", [Column(name) for name in ("commit", "date", "subject")], commits),
+                    ]
+                ),
+                figures=[_charts(points, found, models)],
+                notes=[f"{point.label}: {point.problem}." for point in points if point.problem],
+            )
+        ],
+    )
+
+
+def _filled(tables: Iterable[Table]) -> list[Table]:
+    return [table for table in tables if table.rows]
+
+
+def _numbered(heads: Iterable[str], numeric: Iterable[str], wide: Iterable[str] = ()) -> list[Column]:
+    """Columns of the given heads; some are numbers, some may take several lines."""
+    return [Column(head, numeric=head in numeric, wide=head in wide) for head in heads]
+
+
+def _published_table(judged: Sequence[Judged]) -> Table:
+    columns = _numbered(
+        ("model", "task", "metric", "published", "measured", "difference", "tolerance", "verdict", "note"),
+        {"published", "measured", "difference", "tolerance"},
+        {"note"},
+    )
+    rows = []
+    for each in judged:
+        off = each.difference
+        numbers = (
+            f"{each.expected:.5f}",
+            DASH if each.measured is None else f"{each.measured:.5f}",
+            DASH if off is None else _signed(off, 5),
+            f"{each.tolerance:g}",
+        )
+        words = map(Value, (each.model, each.task, each.metric, *numbers))
+        rows.append([*words, Value(each.verdict, tone=_VERDICT_TONES[each.verdict]), Value(each.note)])
+    return Table("published", "Published and measured scores", columns, rows, restack=True)
+
+
+def _not_run_table(judged: Iterable[Judged], named: int) -> Table:
+    """Numbers that were not run, by model and reason."""
+    tasks: dict[tuple[str, str], list[str]] = {}
+    for each in judged:
+        if each.measured is None:
+            tasks.setdefault((each.model, each.note), []).append(each.task)
+    rows = [
+        [
+            *map(Value, (model, why, str(len(names)))),
+            Value(", ".join(names if len(names) <= named else [*names[:named], "…"])),
+        ]
+        for (model, why), names in tasks.items()
+    ]
+    columns = _numbered(("model", "why", "scores", "tasks"), {"scores"}, {"tasks"})
+    return Table("not-run", "Not run", columns, rows, restack=True, folded=True)
+
+
+def _sources(files: Sequence[ExpectedFile]) -> list[Words]:
+    lines: list[Words] = []
+    for file in files:
+        at = f", commit {file.source.commit}" if file.source.commit else ""
+        lines.append(
+            [f"{file.model.name}: {file.source.name} (", Link(file.source.url), f"{at}). {file.model.note}".rstrip()]
+        )
+    return lines
+
+
+def _beyond(files: Sequence[ExpectedFile], measured: MeasuredRun) -> list[Words]:
+    """Scores of the run that no file says anything about."""
+    expected = {file.model.name: file.scores for file in files}
+    lines: list[Words] = []
+    for model in measured.models:
+        known = expected.get(model.name, {})
+        beyond = [
+            f"{name} {task.score:.5f}"
+            for name, task in model.tasks.items()
+            if name not in known and task.score is not None
+        ]
+        if beyond:
+            lines.append(
+                f"Measured for {model.name} without a published score to hold it against: {', '.join(beyond)}."
+            )
+    return lines
+
+
+def _scores_table(comparison: RevisionComparison, *, folded: bool = False) -> Table:
+    level = f"paired {100 * comparison.level:g} % interval"
+    columns = _numbered(
+        ("model", "task", "old", "new", "difference", level, "p", "samples", "note"),
+        {"old", "new", "difference", level, "p", "samples"},
+        {"note"},
+    )
+    rows = [_score_row(row) for row in comparison.rows]
+    return Table("scores", "Main scores", columns, rows, restack=True, folded=folded)
+
+
+def _score_row(row: ScoreChange) -> list[Value]:
+    interval = f"[{_signed(row.interval.low)}, {_signed(row.interval.high)}]" if row.interval else DASH
+    notes = [row.incomparable, f"not tested: {row.why_no_interval}" if row.why_no_interval else ""]
+    notes += [f"before: {row.old_status}"] if row.old is None else []
+    notes += [f"now: {row.new_status}"] if row.new is None else []
+    certain = row.interval is not None and (row.interval.low > 0 or row.interval.high < 0)
+    tone: Tone = ("good" if (row.difference or 0) > 0 else "bad") if certain else "even"
+    return [
+        Value(row.model),
+        Value(row.task),
+        Value(_score(row.old), sort=row.old),
+        Value(_score(row.new), sort=row.new),
+        Value(DASH if row.difference is None else _signed(row.difference), sort=row.difference, tone=tone),
+        Value(interval),
+        Value(DASH if row.p_adjusted is None else "< 0.001" if row.p_adjusted < 0.001 else f"{row.p_adjusted:.3f}"),
+        Value(DASH if row.samples is None else f"{row.samples:,}", sort=row.samples),
+        Value("; ".join(note for note in notes if note)),
+    ]
+
+
+def _findings_table(name: str, caption: str, notes: Sequence[Note], tone: Tone) -> Table:
+    columns = _numbered(("finding", "model", "task", "what was found"), (), {"what was found"})
+    rows = [[Value(note.finding, tone=tone), *map(Value, (note.model, note.task, note.words))] for note in notes]
+    return Table(name, caption, columns, rows, restack=True)
+
+
+def _changes_table(comparison: RevisionComparison) -> Table:
+    rows = [
+        [*map(Value, (change.kind, change.name, _cut(change.old), _cut(change.new)))] for change in comparison.changes
+    ]
+    columns = _numbered(("what", "name", "before", "after"), (), {"before", "after"})
+    return Table("changes", "What else changed", columns, rows, restack=True, folded=len(rows) > 12)
+
+
+def _cut(text: str, room: int = 80) -> str:
+    """Hashes as far as they tell apart, long values as far as there is room."""
+    if len(text) in (32, 36, 40, 64) and " " not in text:
+        return text[:12]
+    return text if len(text) <= room else f"{text[: room - 1]}…"
+
+
+def _score(value: float | None) -> str:
+    return DASH if value is None else f"{value:.4f}"
+
+
+def _signed(value: float, digits: int = 4) -> str:
+    """A difference with its sign; none where it rounds to zero."""
+    text = f"{value:+.{digits}f}"
+    return text if float(text) else text[1:]
+
+
+def _since_first(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return _signed(known[-1] - known[0]) if len(known) > 1 else DASH
+
+
+def _charts(
+    points: Sequence[Point], found: dict[tuple[str, str], list[float | None]], models: Sequence[str]
+) -> list[Figure]:
+    legend = [(_LINE_COLOURS[index % len(_LINE_COLOURS)], model) for index, model in enumerate(models)]
+    # Two commits may share a short name only if they are one commit; the number keeps their order.
+    order = [f"{index:04d} {point.label}" for index, point in enumerate(points)]
+    drawn = []
+    for number, task in enumerate(dict.fromkeys(task for _, task in found)):
+        lines = {model: found[model, task] for model in models if (model, task) in found}
+        rows: list[dict[str, Any]] = [
+            {"at": at, "model": model, "score": value}
+            for model, values in lines.items()
+            for at, value in zip(order, values, strict=True)
+            if value is not None
+        ]
+        if rows:
+            words = "; ".join(f"{model}: {', '.join(map(_score, values))}" for model, values in lines.items())
+            draw = partial(_draw, rows, order, models, f"history-{number}")
+            drawn.append(Figure(f"history-{number}", task, f"{task} over the commits. {words}.", draw, legend=legend))
+    return drawn
+
+
+def _draw(rows: list[dict[str, Any]], order: list[str], models: Sequence[str], name: str) -> str:
+    axis = alt.Axis(labelExpr="slice(datum.label, 5)", labelAngle=-45, grid=False)
+    colours = [LIGHT[_LINE_COLOURS[index % len(_LINE_COLOURS)]] for index in range(len(models))]
+    base = alt.Chart(alt.InlineData(values=rows)).encode(
+        x=alt.X("at:O", title=None, scale=alt.Scale(domain=order), axis=axis),
+        y=alt.Y("score:Q", title="main score", scale=alt.Scale(zero=False, nice=True), axis=alt.Axis(tickCount=4)),
+        color=alt.Color("model:N", scale=alt.Scale(domain=list(models), range=colours), legend=None),
+    )
+    points = base.mark_point(filled=True, size=45, opacity=1)
+    chart = alt.layer(base.mark_line(strokeWidth=2), points).properties(width=THIRD, height=130)
+    return svg_of(chart, name)

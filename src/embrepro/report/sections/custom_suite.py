@@ -1,0 +1,65 @@
+"""The custom suite by the score that deserves trust and by the two definitions of the analysis."""
+
+from __future__ import annotations
+
+from embrepro.report.cells import missing_tasks
+from embrepro.report.formats import score
+from embrepro.report.model import Column, Section, Table, Value
+from embrepro.report.origins import Origins
+from embrepro.results.summary import LegacyScore, Summary
+
+
+def section(summary: Summary, origins: Origins) -> Section | None:
+    """The suite's scores; None where it was not run."""
+    if not summary.legacy:
+        return None
+    suite = (
+        f"Suite version {summary.suite.version}, content {summary.suite.content_hash[:12]}. " if summary.suite else ""
+    )
+    lead = [
+        f"{suite}The trusted score rewards separating positives from hard negatives. The analysis's"
+        " definitions mostly average the similarity of positives alone, which a model that maps all texts to"
+        " one direction maximises."
+    ]
+    return Section("custom", "Custom suite", lead, [legacy_table(summary, origins)])
+
+
+def legacy_table(summary: Summary, origins: Origins) -> Table:
+    """The custom suite: the score that deserves trust beside the two definitions of the analysis."""
+    columns = [
+        Column("Category"),
+        Column("Model"),
+        Column("Trusted score", note="separation from hard negatives", numeric=True),
+        Column("First definition", note="as the analysis had it", numeric=True),
+        Column("Second definition", note="as the analysis had it", numeric=True),
+    ]
+    rows = [
+        [
+            Value(line.category, note=line.task if line.task != line.category else ""),
+            Value(line.model),
+            _trusted(summary, line, origins),
+            _legacy_score(line, "first", origins),
+            _legacy_score(line, "second", origins),
+        ]
+        for line in summary.legacy
+    ]
+    return Table(
+        "legacy",
+        "Custom suite \u00d7 100: trusted score and the analysis's two definitions",
+        columns,
+        rows,
+        restack=True,
+    )
+
+
+def _trusted(summary: Summary, line: LegacyScore, origins: Origins) -> Value:
+    if line.trusted is None and line.task in missing_tasks(summary, line.model):
+        return Value("missing", tone="missing")
+    return _legacy_score(line, "trusted", origins)
+
+
+def _legacy_score(line: LegacyScore, definition: str, origins: Origins) -> Value:
+    value: float | None = getattr(line, definition)
+    if value is None:
+        return Value("not defined")
+    return Value(score(value), sort=value, origin=origins.of_legacy(line, definition, value))

@@ -1,0 +1,108 @@
+"""Speed and latency, measured with both models in turn."""
+
+from __future__ import annotations
+
+from embrepro.benchmarking.speed import SpeedReport, Throughput
+from embrepro.report.cells import measure, model_keys
+from embrepro.report.formats import DASH, quantity
+from embrepro.report.model import Column, Section, Table, Value
+from embrepro.report.origins import Origins
+from embrepro.report.sections import speed_charts
+from embrepro.results.summary import Summary
+
+
+def section(summary: Summary, speed: SpeedReport | None, origins: Origins) -> Section | None:
+    """Ratios in words, tables and charts; None where no benchmark was run."""
+    if speed is None:
+        return None
+    found = [
+        speed_table(summary, speed, origins),
+        throughput_table(summary, speed, origins),
+    ]
+    figures = [speed_charts.latency_figures(summary, speed), speed_charts.throughput_figures(summary, speed)]
+    return Section("speed", "Speed and latency", ratios(speed), found, figures, short="Speed")
+
+
+_LENGTHS = ("short", "medium", "long")
+
+
+def speed_table(summary: Summary, speed: SpeedReport, origins: Origins) -> Table:
+    """Everything but throughput: one row per quantity, one column per model."""
+    keys = [key for key in model_keys(summary) if key in speed.models]
+    found = [speed.models[key] for key in keys]
+    marks = [origins.of_speed(key) for key in keys]
+
+    def row(title: str, note: str, values: list[Value]) -> list[Value]:
+        linked = [Value(v.text, v.note, v.sort, v.tone, mark) for v, mark in zip(values, marks, strict=True)]
+        return [Value(title, note=note), *linked]
+
+    rows = [
+        row("Latency p50", "ms, single query", [Value(quantity(m.latency.p50)) for m in found]),
+        row("Latency p95", "ms, single query", [Value(quantity(m.latency.p95)) for m in found]),
+        row("Latency p99", "ms, single query", [Value(quantity(m.latency.p99)) for m in found]),
+        row("Time to load", "seconds", [measure(m.load_seconds) for m in found]),
+        row("Peak memory", "MB, resident", [Value(quantity(m.peak_memory_mb)) for m in found]),
+        row("Size on disk", "MB", [Value(quantity(m.size_mb)) for m in found]),
+        row("Parameters", "millions", [Value(f"{m.parameters / 1e6:.2f}") for m in found]),
+        row("Dimensions", "", [Value(DASH if m.dimensions is None else f"{m.dimensions}") for m in found]),
+    ]
+    columns = [
+        Column("Quantity"),
+        *[Column(key, note=summary.models[key].role, numeric=True) for key in keys],
+    ]
+    machine = speed.machine
+    place = f"{machine.processor}, {machine.device}, {machine.threads} threads of {machine.cores} cores"
+    caption = f"Speed and size on {place}"
+    return Table("speed", caption, columns, rows, plain=True)
+
+
+def ratios(speed: SpeedReport) -> list[str]:
+    """The candidate against the baseline, in words."""
+    found = []
+    for model, ratio in sorted(speed.throughput_ratio.items()):
+        if model != speed.baseline:
+            found.append(
+                f"{model} encodes {quantity(ratio.median)} [{quantity(ratio.low)}, {quantity(ratio.high)}]"
+                f" times as many texts per second as {speed.baseline}, over the settings both have, both in one run."
+            )
+    for model, ratio in sorted(speed.latency_ratio.items()):
+        if model != speed.baseline:
+            found.append(
+                f"A single query takes {speed.baseline} {quantity(ratio.median)}"
+                f" [{quantity(ratio.low)}, {quantity(ratio.high)}] times as long as {model} (p50)."
+            )
+    return found
+
+
+def throughput_table(summary: Summary, speed: SpeedReport, origins: Origins) -> Table:
+    """Texts and tokens per second for every length and batch size."""
+    keys = [key for key in model_keys(summary) if key in speed.models]
+    by_setting = {key: {(s.length, s.batch_size): s for s in speed.models[key].throughput} for key in keys}
+    settings = sorted({s for found in by_setting.values() for s in found}, key=_setting_order)
+    columns = [Column("Texts"), Column("Batch", numeric=True)]
+    for key in keys:
+        columns += [Column(key, note="texts/s", numeric=True), Column(key, note="tokens/s", numeric=True)]
+    rows = []
+    for setting in settings:
+        found = [by_setting[key].get(setting) for key in keys]
+        tokens = next(s.tokens_per_text for s in found if s)
+        row = [
+            Value(setting[0], note=f"{quantity(tokens)} tokens", sort=tokens),
+            Value(str(setting[1]), sort=setting[1]),
+        ]
+        for key, one in zip(keys, found, strict=True):
+            row += _throughput_cells(one, origins.of_speed(key))
+        rows.append(row)
+    return Table("throughput", "Throughput: median and 95 % interval", columns, rows, folded=True)
+
+
+def _setting_order(setting: tuple[str, int]) -> tuple[int, str, int]:
+    length, batch = setting
+    return (_LENGTHS.index(length) if length in _LENGTHS else len(_LENGTHS), length, batch)
+
+
+def _throughput_cells(one: Throughput | None, origin: str) -> list[Value]:
+    if one is None:
+        return [Value(DASH), Value(DASH)]
+    cells = [measure(one.texts_per_second), measure(one.tokens_per_second)]
+    return [Value(cell.text, cell.note, cell.sort, origin=origin) for cell in cells]

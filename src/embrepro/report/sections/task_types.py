@@ -1,0 +1,95 @@
+"""Means by task type."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+
+from embrepro.report.cells import compares, mean_difference_cells, missing_tasks, model_keys, role_columns
+from embrepro.report.drawing import FULL, Drawing, legend_of_roles, names_axis, role_colour, role_shape, svg_of
+from embrepro.report.formats import DASH, score
+from embrepro.report.model import Column, Figure, Section, Table, Value
+from embrepro.report.origins import Origins
+from embrepro.report.palette import LIGHT
+from embrepro.results.summary import Summary
+
+
+def section(summary: Summary, origins: Origins) -> Section:
+    """The means of each type as a table and as a chart."""
+    chart = types_figure(summary)
+    tables = [types_table(summary, origins)]
+    return Section("types", "By task type", tables=tables, figures=[[chart]] if chart else [], short="Types")
+
+
+def types_table(summary: Summary, origins: Origins) -> Table:
+    """Means by task type; null where a task of the type is missing."""
+    columns = [
+        Column("Task type"),
+        Column("Tasks", note="scored of requested", numeric=True),
+        *role_columns(summary),
+    ]
+    if compares(summary):
+        columns.append(Column("Difference", note="95 % interval", numeric=True))
+        columns.append(Column("Verdict", aside=True))
+    found = sorted({task.type for task in summary.tasks})
+    rows = [_type_row(summary, name, origins) for name in found]
+    return Table("types", "Mean main score \u00d7 100 by task type", columns, rows, restack=True)
+
+
+def _type_row(summary: Summary, name: str, origins: Origins) -> list[Value]:
+    keys = model_keys(summary)
+    tasks = {task.name for task in summary.tasks if task.type == name}
+    missing = {key: tasks & set(missing_tasks(summary, key)) for key in keys}
+    lost = len(set().union(*missing.values()))
+    values = {key: means.by_type.get(name) if (means := summary.means.get(key)) else None for key in keys}
+    row = [Value(name), Value(f"{len(tasks) - lost} of {len(tasks)}", sort=len(tasks) - lost)]
+    for key in keys:
+        value = values[key]
+        words = f"not computed: {len(missing[key])} of {len(tasks)} tasks missing" if missing[key] else "not computed"
+        if value is None:
+            row.append(Value(words, tone="missing"))
+        else:
+            row.append(Value(score(value), sort=value, origin=origins.of_type(name, key, value)))
+    if not compares(summary):
+        return row
+    before, after = values[summary.baseline], values[summary.candidate]
+    if before is None or after is None:
+        return [*row, Value(DASH), Value(DASH)]
+    return [*row, *mean_difference_cells(summary.mean_differences.by_type.get(name), name, after - before, origins)]
+
+
+def types_figure(summary: Summary) -> Figure | None:
+    """Means by task type of both models, joined by a line."""
+    keys = [summary.baseline, summary.candidate]
+    rows = []
+    for name in sorted({task.type for task in summary.tasks}):
+        values = [means.by_type.get(name) if (means := summary.means.get(key)) else None for key in keys]
+        if all(value is not None for value in values):
+            rows += [
+                {"type": name, "role": role, "score": 100 * float(value or 0)}
+                for role, value in zip(("baseline", "candidate"), values, strict=True)
+            ]
+    if not rows or keys[0] == keys[1]:
+        return None
+    words = "; ".join(f"{row['type']} {row['role']} {row['score']:.2f}" for row in rows)
+    caption = "Mean main score by task type, points of 100"
+    return Figure(
+        "types",
+        caption,
+        f"{caption}. {words}.",
+        lambda: svg_of(_dumbbell(rows, FULL, 240), "types"),
+        lambda: svg_of(_dumbbell(rows, 190, 110), "types-narrow"),
+        legend_of_roles(summary),
+    )
+
+
+def _dumbbell(rows: list[dict[str, Any]], width: int, label: int) -> Drawing:
+    axis = names_axis(label)
+    base = alt.Chart(alt.InlineData(values=rows)).encode(y=alt.Y("type:N", title=None, axis=axis))
+    x = alt.X("score:Q", title="mean main score", scale=alt.Scale(domain=[0, 100]), axis=alt.Axis(tickCount=5))
+    lines = base.mark_line(color=LIGHT["axis"], strokeWidth=2).encode(x=x, detail="type:N")
+    points = base.mark_point(filled=True, size=90, opacity=1).encode(
+        x=x, color=role_colour("role"), shape=role_shape("role")
+    )
+    return alt.layer(lines, points).properties(width=width, height=alt.Step(26))
