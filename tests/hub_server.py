@@ -8,9 +8,27 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+
+@dataclass
+class Fault:
+    """What the server does in place of answering.
+
+    Attributes:
+        status: of the answer; 0 sends none and keeps the connection, -1 closes it.
+        headers: of the answer, beside its length.
+        body: of the answer; None sends what was asked for, every byte turned around, with status 200.
+        times: how many requests more it happens to.
+    """
+
+    status: int
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes | None = b"{}"
+    times: int = 1_000_000
 
 
 class HubServer(ThreadingHTTPServer):
@@ -19,6 +37,7 @@ class HubServer(ThreadingHTTPServer):
     Attributes:
         asked: every request, as `METHOD path`.
         cuts: file name -> how many times its transfer is still to be cut in the middle.
+        faults: a part of a path -> the fault with which requests for it are answered.
     """
 
     daemon_threads = True
@@ -26,8 +45,10 @@ class HubServer(ThreadingHTTPServer):
     def __init__(self, root: Path) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.root = root
+        self.stopping = threading.Event()
         self.asked: list[str] = []
         self.cuts: dict[str, int] = {}
+        self.faults: dict[str, Fault] = {}
 
     @property
     def endpoint(self) -> str:
@@ -44,6 +65,7 @@ def serving(root: Path) -> Iterator[HubServer]:
     try:
         yield server
     finally:
+        server.stopping.set()
         server.shutdown()
         server.server_close()
 
@@ -64,8 +86,15 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, body: bool) -> None:
         path = unquote(urlsplit(self.path).path)
         self.server.asked.append(f"{self.command} {path}")
-        if path == "/":
+        fault = next((each for part, each in self.server.faults.items() if part in path and each.times > 0), None)
+        if fault and fault.body is not None:
+            fault.times -= 1
+            self._fail(fault, body)
+        elif path == "/":
             self._send(200, b"hub", body)
+        elif found := re.fullmatch(r"/api/(models|datasets)", path):
+            names = [f"{each.parent.name}/{each.name}" for each in (self.server.root / found[1]).glob("*/*")]
+            self._send(200, json.dumps([{"id": name} for name in sorted(names)]).encode(), body)
         elif found := re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)/tree/([^/]+)", path):
             self._tree(*found.groups(), body=body)
         elif found := re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)/revision/([^/]+)", path):
@@ -74,6 +103,14 @@ class _Handler(BaseHTTPRequestHandler):
             self._file("datasets" if found[1] else "models", found[2], found[3], found[4], body=body)
         else:
             self._missing("EntryNotFound", body)
+
+    def _fail(self, fault: Fault, body: bool) -> None:
+        if fault.status == 0:
+            self.server.stopping.wait(60)
+        if fault.status <= 0:
+            self.close_connection = True
+            return
+        self._send(fault.status, fault.body or b"", body, fault.headers)
 
     def _folder(self, kind: str, repository: str, revision: str, body: bool) -> Path | None:
         if not (self.server.root / kind / repository).is_dir():
@@ -88,13 +125,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _tree(self, kind: str, repository: str, revision: str, body: bool) -> None:
         if folder := self._folder(kind, repository, revision, body):
             files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-            entries = [
-                {"type": "file", "path": str(path.relative_to(folder)), "size": path.stat().st_size, "oid": _oid(path)}
-                for path in files
-            ]
+            entries = [_entry(path, path.relative_to(folder).as_posix()) for path in files]
             self._send(200, json.dumps(entries).encode(), body)
 
     def _revision(self, kind: str, repository: str, revision: str, body: bool) -> None:
+        if revision == "main":  # the branch is at the first commit
+            revision = next((each.name for each in (self.server.root / kind / repository).glob("*")), revision)
         if self._folder(kind, repository, revision, body):
             answer = {"id": repository, "sha": revision, "siblings": []}
             self._send(200, json.dumps(answer).encode(), body)
@@ -108,6 +144,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._missing("EntryNotFound", body)
             return
         content = path.read_bytes()
+        fault = next((each for part, each in self.server.faults.items() if part in name and each.times > 0), None)
+        if fault:
+            fault.times -= body
+            content = content[::-1]
         start = int((re.match(r"bytes=(\d+)-", self.headers.get("Range", "")) or [0, "0"])[1])
         headers = {"ETag": f'"{_oid(path)}"', "X-Repo-Commit": revision}
         if start:
@@ -133,5 +173,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
 
+def _entry(path: Path, name: str) -> dict[str, object]:
+    """A file as the hub lists it: with git's hash, and a weights file with its SHA-256, since it lies outside git."""
+    size = path.stat().st_size
+    entry: dict[str, object] = {"type": "file", "path": name, "size": size, "oid": _oid(path)}
+    if path.suffix == ".safetensors":
+        entry["lfs"] = {"oid": hashlib.sha256(path.read_bytes()).hexdigest(), "size": size, "pointerSize": 130}
+    return entry
+
+
 def _oid(path: Path) -> str:
-    return hashlib.sha1(path.read_bytes()).hexdigest()
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()

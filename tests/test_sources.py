@@ -76,7 +76,7 @@ def test_the_package_serves_what_no_mirror_holds(mirror: Path) -> None:
 def test_the_mirror_comes_before_the_package(mirror: Path) -> None:
     target = mirror / "models" / minilm().repository / minilm().revision
     shutil.copytree(snapshots.model(minilm(), None).folder, target)
-    assert snapshots.model(minilm(), mirror) == snapshots.Snapshot(target, "mirror")
+    assert snapshots.model(minilm(), mirror) == snapshots.Snapshot(target, "mirror", mirror)
 
 
 def test_the_mirrors_files_are_compared_with_the_pinned_sums_too(mirror: Path) -> None:

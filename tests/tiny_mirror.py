@@ -56,7 +56,13 @@ def build(mirror: Path) -> Path:
     _retrieval(folder(mirror, RETRIEVAL))
     _reranking(folder(mirror, RERANKING))
     _pairs(folder(mirror, TAGGED), {"en-en": 250, "es-es": 250})
-    _topics(folder(mirror, MULTILINGUAL))
+    _topics(folder(mirror, MULTILINGUAL), SUBSETS[MULTILINGUAL])
+    return mirror
+
+
+def build_pairs(mirror: Path) -> Path:
+    """Write the smallest of them alone."""
+    _pairs(folder(mirror, STS), {None: 50})
     return mirror
 
 
@@ -101,10 +107,16 @@ def _pairs(dataset: Path, subsets: dict[str | None, int]) -> None:
     card(dataset, {"default": {"test": "data/test.parquet"}})
 
 
-def _topics(dataset: Path) -> None:
+def build_topics(mirror: Path, languages: list[str]) -> Path:
+    """Write the multilingual one alone, in some languages; returns its folder."""
+    _topics(folder(mirror, MULTILINGUAL), languages)
+    return folder(mirror, MULTILINGUAL)
+
+
+def _topics(dataset: Path, languages: list[str]) -> None:
     generator = random.Random(4)
     sizes = {"train": 701, "validation": 99, "test": 204}
-    for language in SUBSETS[MULTILINGUAL]:
+    for language in languages:
         for split, size in sizes.items():
             labels = [row % 7 for row in range(size)]
             texts = [f"{WORDS[label]} {text(generator, 4)}" for label in labels]
@@ -114,7 +126,7 @@ def _topics(dataset: Path) -> None:
             )
     card(
         dataset,
-        {name: {split: f"{name}/{split}.parquet" for split in sizes} for name in SUBSETS[MULTILINGUAL]},
+        {name: {split: f"{name}/{split}.parquet" for split in sizes} for name in languages},
     )
 
 

@@ -14,6 +14,7 @@ from embrepro.files import fingerprint, read_model, replacing_folder, sha256, wr
 from embrepro.numerics import Numerics
 from embrepro.source_code import code_hash
 from embrepro.sources import snapshots
+from embrepro.sources.links import expect_inside
 
 SNAPSHOT = "snapshot"
 
@@ -90,7 +91,7 @@ def _spec_hash(model: ModelConfig, numerics: Numerics) -> str:
     """What decides a model's files: its source, the code, and for a distillation the packages and the numerics."""
     spec: list[object] = [model.model_dump(include={"weights", "distill"}), code_hash("embrepro.sources.models")]
     if model.folder:
-        root = Path(model.folder).expanduser()
+        root = _local_folder(model)
         spec.append({path.relative_to(root).as_posix(): sha256(path) for path in snapshots.model_files(root)})
     if model.distill:
         from importlib.metadata import version
@@ -120,9 +121,7 @@ def _fill(model: ModelConfig, target: Path, mirror: Path | None) -> str:
             distill(Path(scratch) / "teacher", model.distill, target)
         return f"distilled; teacher from {teacher.source}"
     if model.folder:
-        folder = Path(model.folder).expanduser()
-        if not folder.is_dir():
-            raise SourceError(f"The folder of model {model.full_name}, {folder}, does not exist.")
+        folder = _local_folder(model)
         snapshots.check_model(folder, {})
         _copy(folder, target)
         return "folder"
@@ -130,6 +129,16 @@ def _fill(model: ModelConfig, target: Path, mirror: Path | None) -> str:
     snapshot = snapshots.model(weights, mirror)
     _copy(snapshot.folder, target)
     return snapshot.source
+
+
+def _local_folder(model: ModelConfig) -> Path:
+    """A model's own folder, whose links lead nowhere else; in the hub's cache they may lead to the repository's blobs."""
+    folder = Path(str(model.folder)).expanduser()
+    if not folder.is_dir():
+        raise SourceError(f"The folder of model {model.full_name}, {folder}, does not exist.")
+    in_cache = folder.parent.name == "snapshots" and (folder.parent.parent / "blobs").is_dir()
+    expect_inside(folder, folder.parent.parent if in_cache else folder)
+    return folder
 
 
 def _copy(source: Path, target: Path) -> None:

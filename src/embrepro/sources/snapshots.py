@@ -1,25 +1,24 @@
 """Folders of pinned, checked files: of a model or a data set, whoever served them.
 
 The order is mirror, package, hub. A package comes before the hub because its checksums prove the same bytes and it
-needs no second service. Whatever served the files, pinned SHA-256 sums are compared, Parquet and safetensors files are
-opened far enough to notice a truncated one, and pickled weights are refused.
+needs no second service. Whatever served the files, links that lead out are refused, pinned SHA-256 sums are compared,
+Parquet and safetensors files are opened far enough to notice a truncated one, and pickled weights are refused.
 """
 
 from __future__ import annotations
 
-import functools
 import importlib.metadata
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from pathlib import Path, PurePath, PurePosixPath
 
 from embrepro.config.schema import Weights
 from embrepro.errors import SourceError
 from embrepro.files import fingerprint, sha256
-
-Kind = Literal["datasets", "models"]
+from embrepro.sources import hub
+from embrepro.sources.cards import expect_own_files
+from embrepro.sources.links import expect_inside
 
 MODEL_FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "*.jinja", "README.md"]
 UNUSED_FILES = [
@@ -34,20 +33,33 @@ UNUSED_FILES = [
     "*.msgpack",
     "*.gguf",
 ]
-REACH_SECONDS = 5.0
 COMMIT_OR_ITS_START = re.compile(r"[0-9a-f]{7,}")  # mteb pins some data sets by the first seven digits of a commit
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A folder of pinned files, and what served it: mirror, package, hub or folder."""
+    """A folder of pinned files, and what served it: mirror, package or hub."""
 
     folder: Path
     source: str
+    root: Path
+    """Links in the folder may lead to what lies below this one, and nowhere else."""
 
 
-def dataset(repository: str, revision: str, mirror: Path | None) -> Snapshot:
+def dataset(
+    repository: str,
+    revision: str,
+    mirror: Path | None,
+    subsets: tuple[Collection[str], Collection[str]] = ((), ()),
+) -> Snapshot:
     """The files of a data set repository at a revision.
+
+    Args:
+        repository: organisation/name.
+        revision: a commit, or its start.
+        mirror: a folder to look in first.
+        subsets: those of a task's subsets that are asked for, and its others; the hub is not asked for files that only
+            the others need. Without it, all files.
 
     Raises:
         SourceError: the revision can move, or neither mirror nor hub has it, or a file is damaged.
@@ -55,8 +67,10 @@ def dataset(repository: str, revision: str, mirror: Path | None) -> Snapshot:
     if not COMMIT_OR_ITS_START.fullmatch(revision):
         raise SourceError(f"data set {repository}: revision '{revision}' is not a commit, so its content could change")
     snapshot = _from_mirror("datasets", repository, revision, mirror) or _from_hub(
-        "datasets", repository, revision, mirror
+        "datasets", repository, revision, mirror, hub.without_subsets(repository, revision, *subsets)
     )
+    expect_inside(snapshot.folder, snapshot.root)
+    expect_own_files(snapshot.folder)
     check_files(snapshot.folder)
     return snapshot
 
@@ -70,8 +84,9 @@ def model(weights: Weights, mirror: Path | None) -> Snapshot:
     snapshot = (
         _from_mirror("models", weights.repository, weights.revision, mirror)
         or _from_package(weights)
-        or _from_hub("models", weights.repository, weights.revision, mirror)
+        or _from_hub("models", weights.repository, weights.revision, mirror, _model_names)
     )
+    expect_inside(snapshot.folder, snapshot.root)
     check_model(snapshot.folder, weights.sha256)
     return snapshot
 
@@ -124,18 +139,23 @@ def is_documentation(name: str) -> bool:
 
 def model_files(folder: Path) -> Iterable[Path]:
     """The files of a model folder that the kit keeps, sorted."""
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder)
-        wanted = any(relative.match(pattern) for pattern in MODEL_FILES)
-        if path.is_file() and wanted and not any(relative.match(pattern) for pattern in UNUSED_FILES):
-            yield path
+    return (path for path in sorted(folder.rglob("*")) if path.is_file() and _is_of_model(path.relative_to(folder)))
 
 
-def _from_mirror(kind: Kind, repository: str, revision: str, mirror: Path | None) -> Snapshot | None:
+def _is_of_model(name: PurePath) -> bool:
+    wanted = any(name.match(pattern) for pattern in MODEL_FILES)
+    return wanted and not any(name.match(pattern) for pattern in UNUSED_FILES)
+
+
+def _model_names(names: list[str]) -> Iterable[str]:
+    return (name for name in names if _is_of_model(PurePosixPath(name)))
+
+
+def _from_mirror(kind: hub.Kind, repository: str, revision: str, mirror: Path | None) -> Snapshot | None:
     if mirror is None:
         return None
     folder = mirror / kind / repository / revision
-    return Snapshot(folder, "mirror") if folder.is_dir() else None
+    return Snapshot(folder, "mirror", mirror) if folder.is_dir() else None
 
 
 def _from_package(weights: Weights) -> Snapshot | None:
@@ -149,34 +169,31 @@ def _from_package(weights: Weights) -> Snapshot | None:
     folder = Path(str(distribution.locate_file(package.folder)))
     if distribution.version != package.version or not folder.is_dir():
         return None
-    return Snapshot(folder, f"package {package.distribution} {package.version}")
+    return Snapshot(folder, f"package {package.distribution} {package.version}", folder)
 
 
-def _from_hub(kind: Kind, repository: str, revision: str, mirror: Path | None) -> Snapshot:
+def _from_hub(
+    kind: hub.Kind,
+    repository: str,
+    revision: str,
+    mirror: Path | None,
+    choose: Callable[[list[str]], Iterable[str]],
+) -> Snapshot:
+    from huggingface_hub import constants
+
     noun = "data set" if kind == "datasets" else "model"
     wanted = f"{noun} {repository} at revision {revision}"
     looked = _looked_in(kind, repository, mirror)
-    if problem := hub_problem():
+    if problem := hub.problem():
         raise SourceError(f"{wanted} cannot be had: {looked}{problem}. {_remedy()}")
-    from httpx import HTTPError
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
     try:
-        folder = snapshot_download(
-            repository,
-            repo_type="dataset" if kind == "datasets" else "model",
-            revision=revision,
-            allow_patterns=MODEL_FILES if kind == "models" else None,
-            ignore_patterns=UNUSED_FILES if kind == "models" else None,
-        )
-    except (HfHubHTTPError, HTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise SourceError(f"{wanted} cannot be had: {looked}the hub answered: {reason}. {_remedy()}") from None
-    return Snapshot(Path(folder), "hub")
+        folder = hub.fetch(kind, repository, revision, choose)
+    except SourceError as error:
+        raise SourceError(f"{wanted} cannot be had: {looked}{error}. {_remedy()}") from None
+    return Snapshot(folder, "hub", Path(constants.HF_HUB_CACHE))
 
 
-def _looked_in(kind: Kind, repository: str, mirror: Path | None) -> str:
+def _looked_in(kind: hub.Kind, repository: str, mirror: Path | None) -> str:
     if mirror is None:
         return "no mirror is set, "
     others = mirror / kind / repository
@@ -188,19 +205,3 @@ def _looked_in(kind: Kind, repository: str, mirror: Path | None) -> str:
 
 def _remedy() -> str:
     return "Connect to the hub, or set EMBREPRO_MIRROR to a folder that `embrepro mirror` filled."
-
-
-@functools.cache
-def hub_problem() -> str | None:
-    """Why the hub cannot be asked, found out once a process within seconds; None where it answers."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return "the hub is switched off by HF_HUB_OFFLINE"
-    from huggingface_hub.utils import get_session
-
-    try:
-        get_session().head(constants.ENDPOINT, timeout=REACH_SECONDS)
-    except Exception as error:  # whatever the HTTP client raises: the hub cannot be asked
-        return f"the hub ({constants.ENDPOINT}) cannot be reached: {error}"
-    return None

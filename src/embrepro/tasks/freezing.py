@@ -160,7 +160,10 @@ def _load(task: AbsTask, mirror: Path | None) -> str:
         task.dataset = _in_memory(_current_layout(task))
         return "its own code"
     published = task.metadata
-    snapshot = snapshots.dataset(published.dataset["path"], published.dataset["revision"], mirror)
+    others = set(published.hf_subsets) - set(task.hf_subsets)
+    snapshot = snapshots.dataset(
+        published.dataset["path"], published.dataset["revision"], mirror, (task.hf_subsets, others)
+    )
     task.metadata = published.model_copy(update={"dataset": {**published.dataset, "path": str(snapshot.folder)}})
     with _private_cache():
         try:
