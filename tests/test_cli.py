@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,22 @@ def test_a_stage_takes_its_model_from_the_name_of_its_dvc_stage() -> None:
     done = subprocess.run(arguments, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=120)
     assert "No model 'nothing' in this configuration" in done.stderr
     assert done.returncode == 1
+
+
+def test_claims_are_counted_or_shown_by_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("conf", "reports", "params.yaml"):
+        (tmp_path / name).symlink_to(REPOSITORY / name)
+    files = [str(path) for path in sorted((REPOSITORY / "conf" / "documents" / "claims").glob("*.yaml"))]
+    monkeypatch.chdir(tmp_path)
+    everything = json.loads(invoke("claims", "--json", *files))
+    counts = Counter(each["verdict"] for each in everything)
+    summary = invoke("claims", "--summary", *files)
+    assert {
+        verdict: int(count) for count, verdict in (line.split(maxsplit=1) for line in summary.splitlines())
+    } == counts
+    outcome = counts.most_common(1)[0][0]
+    shown = json.loads(invoke("claims", "--json", "--only", outcome, *files))
+    assert shown == [each for each in everything if each["verdict"] == outcome]
 
 
 def test_what_download_refuses_compose_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

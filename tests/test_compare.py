@@ -52,6 +52,12 @@ class TestScores:
         row = rows(program("compare", "base", "regression", "--json"))["small", PAIRS]
         assert (row["difference"], row["interval"], row["p_value"]) == (0.0, {"low": 0.0, "high": 0.0}, 1.0)
 
+    def test_only_what_changed_is_shown_where_asked_for(self, program: Run) -> None:
+        everything = rows(program("compare", "base", "regression", "--json"))
+        shown = rows(program("compare", "base", "regression", "--json", "--changed"))
+        assert ("small", PAIRS) in everything.keys() - shown.keys()
+        assert shown[("static", QUERIES)] == everything[("static", QUERIES)]
+
     def test_a_score_that_is_gone_says_why(self, program: Run) -> None:
         lost = rows(program("compare", "base", "lost", "--json"))["static", PAIRS]
         assert (lost["new"], lost["new_status"]) == (None, "the download stage failed: no such revision")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
+from embrepro.claims.verdicts import Outcome
 from embrepro.cli.program import ends_with_2, read_offline
 from embrepro.layout import Layout
 from embrepro.progress import console
@@ -16,6 +18,8 @@ def claims(
     files: Annotated[
         list[Path] | None, typer.Argument(help="Claims files; those of the configuration by default.")
     ] = None,
+    only: Annotated[Outcome | None, typer.Option("--only", help="Show claims of this verdict alone.")] = None,
+    summary: Annotated[bool, typer.Option("--summary", help="Print how many claims have which verdict.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     every: Annotated[bool, typer.Option("--all", help="Print those that the run does not decide, too.")] = False,
 ) -> None:
@@ -27,11 +31,15 @@ def claims(
     from embrepro.pipeline import report as stage
     from embrepro.report import render_terminal
 
-    found = judgement.verdicts(*stage.read(Layout()), files or config.claim_files)
-    if as_json:
+    judged = judgement.verdicts(*stage.read(Layout()), files or config.claim_files)
+    found = [verdict for verdict in judged if not only or verdict.verdict == only]
+    if summary:
+        counts = Counter(verdict.verdict for verdict in found)
+        typer.echo("\n".join(f"{counts[outcome]:5} {outcome}" for outcome in get_args(Outcome) if counts[outcome]))
+    elif as_json:
         typer.echo(dump_json([verdict.model_dump() for verdict in found]), nl=False)
     else:
-        render_terminal.show(claims_page([verdict.row() for verdict in found]), unfold=every)
+        render_terminal.show(claims_page([verdict.row() for verdict in found]), unfold=every or only is not None)
 
 
 def doctor(

@@ -15,6 +15,7 @@ def compare(
     old: Annotated[str, typer.Argument(help="A git revision, the name of a DVC experiment, or: workspace.")],
     new: Annotated[str, typer.Argument(help="What to compare with it; the same kinds.")] = "workspace",
     style: Annotated[Literal["table", "markdown", "html"], typer.Option("--format", help="How to print it.")] = "table",
+    changed: Annotated[bool, typer.Option("--changed", help="Show tasks whose score or status changed alone.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
 ) -> None:
     """Every score at two revisions, how certain its change is, and what else changed between them."""
@@ -26,6 +27,8 @@ def compare(
 
         root = Layout().root
         comparison = diff.compare(revisions.load(root, old), revisions.load(root, new))
+        if changed:
+            comparison = comparison.model_copy(update={"rows": [row for row in comparison.rows if row.is_changed]})
         page = comparison_page(comparison)
         if as_json:
             typer.echo(dump_json(comparison.model_dump()), nl=False)

@@ -41,6 +41,11 @@ class ScoreChange(_Document):
     why_no_interval: str = ""
     incomparable: str = Field(default="", description="why the two scores do not measure the same thing, if so")
 
+    @property
+    def is_changed(self) -> bool:
+        """Whether the score or its status is another, or the two cannot be compared."""
+        return self.old != self.new or self.old_status != self.new_status or bool(self.incomparable)
+
 
 class Change(_Document):
     """Something other than a score that is different."""
