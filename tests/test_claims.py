@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from embrepro.claims.known_values import KnownValues, collect
 from embrepro.claims.verdicts import Claim, Verdict, judge, load
 from embrepro.errors import ConfigError
 from embrepro.regression import published
+from embrepro.results.quantities import QUANTITIES, table_of_quantities
+from embrepro.results.result_files import ResultNumbers, read_numbers
 from embrepro.results.summary import Cell, LegacyScore, ModelCard, TaskRow
 
 CLAIMS = Path(__file__).parents[1] / "conf" / "documents" / "claims"
@@ -78,8 +81,18 @@ RUN = KnownValues(
         for model in ("minilm", "potion")
     },
     legacy={"potion": {"first": {"overall": 0.7}}},
-    speed={"minilm": {"latency_p50_ms": 8.0}, "potion": {"latency_p50_ms": 0.1}},
-    properties={"minilm": {"size_mb": 91.2}, "potion": {"size_mb": 30.4}},
+    quantities={
+        "minilm": {"latency_p50_ms": 8.0, "size_mb": 91.2},
+        "potion": {"latency_p50_ms": 0.1, "size_mb": 30.4, "load_seconds": "potion was not benchmarked in this run"},
+    },
+    numbers={
+        "minilm": {
+            "MSMARCO": [
+                ResultNumbers(split="dev", subset="default", numbers={"main_score": 0.36, "mrr_at_10": 0.31}),
+                ResultNumbers(split="test", subset="default", numbers={"main_score": 0.6, "mrr_at_10": 0.8}),
+            ]
+        }
+    },
     benchmarks={"MTEB(eng, v1)": 56},
 )
 
@@ -106,8 +119,8 @@ class TestVerdicts:
     def test_a_relation_holds_or_not(self, claimed: dict[str, float], expected: str) -> None:
         ratio = {
             "kind": "ratio",
-            "left": {"kind": "speed", "model": "minilm", "key": "latency_p50_ms"},
-            "right": {"kind": "speed", "model": "potion", "key": "latency_p50_ms"},
+            "left": {"kind": "quantity", "model": "minilm", "name": "latency_p50_ms"},
+            "right": {"kind": "quantity", "model": "potion", "name": "latency_p50_ms"},
         }
         assert verdict(ratio, claimed, RUN, unit="x").verdict == expected  # 8 / 0.1 = 80
 
@@ -115,6 +128,29 @@ class TestVerdicts:
         found = verdict(SCORE | {"model": "qwen25"}, {"value": 9, "tolerance": 1}, RUN)
         assert found.verdict == found.measured == "not measured"
         assert "qwen25 is not in this run (there: minilm, potion)" in found.explanation
+
+    @pytest.mark.parametrize(
+        ("name", "reason"),
+        [
+            ("load_seconds", "potion was not benchmarked in this run"),
+            ("dimensions", "dimensions of potion: not recorded"),
+        ],
+    )
+    def test_a_quantity_that_was_not_measured_says_why(self, name: str, reason: str) -> None:
+        found = verdict({"kind": "quantity", "model": "potion", "name": name}, {"at_least": 1}, RUN)
+        assert (found.verdict, found.explanation) == ("not measured", f"Not measured: {reason}.")
+
+    def test_any_number_of_a_result_file_can_be_claimed(self) -> None:
+        metric = {"kind": "score", "model": "minilm", "task": "MSMARCO", "measure": "mrr_at_10"}
+        found = verdict(metric | {"split": "dev"}, {"value": 31, "tolerance": 0.01}, RUN, unit="%")
+        assert (found.verdict, found.measured) == ("reproduced", "31 %")
+        assert "mrr_at_10 stands in dev/default, test/default" in verdict(metric, {"at_least": 1}, RUN).explanation
+        wrong = verdict(metric | {"split": "dev", "measure": "mrr_at_11"}, {"at_least": 1}, RUN)
+        assert "no measure mrr_at_11; did you mean mrr_at_10" in wrong.explanation
+        absent = verdict(metric | {"split": "train"}, {"at_least": 1}, RUN)
+        assert "no result of this split and subset" in absent.explanation
+        with pytest.raises(ValueError, match="name the measure too"):
+            claim(SCORE | {"split": "dev"}, {"at_least": 1})
 
     def test_a_task_without_a_score_is_not_measured_for_its_own_reason(self) -> None:
         found = verdict(SCORE | {"task": "NFCorpus"}, {"value": 9, "tolerance": 1}, RUN)
@@ -325,7 +361,7 @@ class TestFiles:
                 r"claims\.'it'\.metric\.left\.modl: unknown key; did you mean model",
             ),
             ({"metric": {"kind": "scor"}}, r"claims\.'it'\.metric: .*did you mean score"),
-            ({"metric": {"kind": "speed", "model": "m", "key": "latency_p50"}}, "did you mean latency_p50_ms"),
+            ({"metric": {"kind": "quantity", "model": "m", "name": "latency_p50"}}, "did you mean latency_p50_ms"),
             ({"claimed": {"at_mst": 1}}, r"claims\.'it'\.claimed\.at_mst: unknown key; did you mean at_most"),
             ({"claimed": {"value": 1}}, "either value and tolerance"),
             ({"claimed": {"at_least": 2, "at_most": 1}}, "above at_most"),
@@ -385,9 +421,27 @@ def test_facts_are_collected_from_what_a_run_wrote() -> None:
     assert facts.scores == {"minilm": {"STS12": 0.5}, "potion": {"STS12": None}}
     assert facts.status["potion"]["STS12"] == "its data is missing"
     assert facts.legacy == {"minilm": {"first": {"code_understanding": 0.9}}}
-    assert facts.properties["minilm"] == {"size_mb": 91.2, "dimensions": 384.0}
+    known = facts.quantities["minilm"]
+    assert (known["size_mb"], known["dimensions"]) == (91.2, 384.0)
+    assert known["latency_p50_ms"] == "minilm was not benchmarked in this run"
+    assert known["parameters"] == "parameters of minilm: not recorded"
 
 
 def test_a_verdict_becomes_a_row_of_the_summary() -> None:
     row = verdict(SCORE, {"value": 64.51, "tolerance": 0.05}, RUN, unit="%").row()
     assert (row.id, row.verdict, row.measured) == ("it", "reproduced", "64.51 %")
+
+
+def test_every_number_of_a_result_file_of_mteb_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "MSMARCO.json"
+    entry = {"hf_subset": "default", "languages": ["eng-Latn"], "main_score": 0.3, "mrr_at_10": 0.2, "broken": None}
+    path.write_text(json.dumps({"task_name": "MSMARCO", "scores": {"dev": [entry]}}), encoding="utf-8")
+    expected = ResultNumbers(split="dev", subset="default", numbers={"main_score": 0.3, "mrr_at_10": 0.2})
+    assert read_numbers(path) == [expected]
+    assert read_numbers(tmp_path / "other.json") == []
+
+
+def test_the_documented_quantities_are_those_that_there_are() -> None:
+    page = (CLAIMS.parents[2] / "docs" / "claims.md").read_text(encoding="utf-8")
+    assert table_of_quantities() in page, "stale: put what table_of_quantities() returns into docs/claims.md"
+    assert {one.better for one in QUANTITIES.values()} <= {"higher", "lower", ""}

@@ -10,8 +10,9 @@ import yaml
 
 from embrepro.benchmarking.speed import Latency, Machine, ModelSpeed, RepeatedMeasure, SpeedReport, Throughput
 from embrepro.errors import ConfigError
-from embrepro.recommendation.evidence import Evidence, speed_estimate
+from embrepro.recommendation.evidence import Evidence
 from embrepro.recommendation.rules import RecommendationRules, load_rules, recommend
+from embrepro.results.quantities import Measurements, read_quantity
 from embrepro.results.summary import Cell, Interval, ModelCard, Recommendation, ScoreDifference, TaskRow
 
 DEFAULT = Path(__file__).parents[1] / "conf" / "documents" / "recommendation" / "default.yaml"
@@ -170,20 +171,20 @@ def test_what_was_not_measured_is_named_and_not_guessed() -> None:
         "Retrieval quality": (
             "tie",
             "retrieval and reranking score not distinguishable (+0.000 [-0.020, +0.020]); "
-            "no latency p95: no benchmark in this run",
+            "no latency p95: fast was not benchmarked in this run; no latency p95: good was not benchmarked in this run",
         ),
         "High throughput": (
             "not measured",
-            "no throughput: no benchmark in this run",
+            "no throughput: fast was not benchmarked in this run; no throughput: good was not benchmarked in this run",
         ),
-        "Edge deployment (size on disk)": ("not measured", "no size on disk of fast"),
+        "Edge deployment (size on disk)": ("not measured", "no size on disk: size_mb of fast: not recorded"),
         "Real-time latency": (
             "not measured",
-            "no latency p95: no benchmark in this run",
+            "no latency p95: fast was not benchmarked in this run; no latency p95: good was not benchmarked in this run",
         ),
         "Compute cost": (
             "not measured",
-            "no throughput: no benchmark in this run",
+            "no throughput: fast was not benchmarked in this run; no throughput: good was not benchmarked in this run",
         ),
         "Instruction-aware search": (
             "not measured",
@@ -216,16 +217,18 @@ def test_a_latency_percentile_has_an_order_statistics_interval() -> None:
     model = speed("fast", 1, 1.0).model_copy(
         update={"latency": Latency(p50=50.5, p95=95, p99=99, samples=[float(n) for n in range(1, 101)])}
     )
-    found = speed_estimate(model, "latency_p50_ms")
+    found = read_quantity("latency_p50_ms", "fast", Measurements(speed=model))
     assert not isinstance(found, str)
-    assert (found.value, found.low, found.high) == (50.5, 40.0, 61.0)
+    assert (found.value, found.interval) == (50.5, Interval(low=40.0, high=61.0))
 
 
 def test_a_percentile_of_too_few_queries_decides_nothing() -> None:
     """Of 30 queries none need lie above the 99th percentile, so nothing bounds it from above."""
     few = speed("fast", 1, 1.0)
     few = few.model_copy(update={"latency": few.latency.model_copy(update={"samples": few.latency.samples[:30]})})
-    assert speed_estimate(few, "latency_p99_ms") == "30 queries are too few for an interval, which takes 368"
+    reading = read_quantity("latency_p99_ms", "fast", Measurements(speed=few))
+    assert not isinstance(reading, str)
+    assert reading.interval is None and reading.why_no_interval.endswith("too few for an interval, which takes 368")
     found = evidence([row("SciFact", (0.6, 0.6))])
     assert found.speed is not None
     models = found.speed.models | {"fast": few}
@@ -253,8 +256,13 @@ def test_a_model_is_not_compared_with_itself() -> None:
     [
         ({"use_cases": [{"id": "x", "title": "x", "prefer": [{"measure": "fun"}]}]}, "no measure fun"),
         ({"use_cases": [{"id": "x", "title": "x", "prefer": []}]}, r"use_cases\.'x'\.prefer"),
-        ({"measures": {"m": {"kind": "sped", "label": "mood"}}}, r"measures\.m: .*did you mean speed"),
-        ({"measures": {"m": {"kind": "speed", "labl": "x"}}}, r"measures\.m\.labl: unknown key; did you mean label"),
+        ({"measures": {"m": {"kind": "quantty", "label": "mood"}}}, r"measures\.m: .*did you mean quantity"),
+        (
+            {"measures": {"m": {"kind": "quantity", "label": "x", "name": "sise_mb"}}},
+            r"measures\.m.*did you mean size_mb",
+        ),
+        ({"measures": {"m": {"kind": "quantity", "label": "x", "name": "dimensions"}}}, "no rule can rest on it"),
+        ({"measures": {"m": {"kind": "quantity", "labl": "x"}}}, r"measures\.m\.labl: unknown key; did you mean label"),
         ({"use_case": []}, "use_case: unknown key; did you mean use_cases"),
     ],
 )

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from embrepro.benchmarking.speed import ModelSpeed, SpeedReport
+from embrepro.benchmarking.speed import SpeedReport
+from embrepro.results.quantities import QUANTITIES, Measurements, read_quantity
+from embrepro.results.result_files import ResultNumbers
 from embrepro.results.summary import LegacyScore, ModelCard, TaskRow
 
 SCORED = "scored"
@@ -29,9 +31,11 @@ class KnownValues(BaseModel):
     legacy: dict[str, dict[str, dict[str, float]]] = Field(
         default_factory=dict, description="model, definition (first, second), category or overall"
     )
-    speed: dict[str, dict[str, float]] = Field(default_factory=dict, description="model, one of metrics.SpeedKey")
-    properties: dict[str, dict[str, float]] = Field(
-        default_factory=dict, description="model, one of metrics.PropertyKey"
+    numbers: dict[str, dict[str, list[ResultNumbers]]] = Field(
+        default_factory=dict, description="model, task: every number of mteb's result file"
+    )
+    quantities: dict[str, dict[str, float | str]] = Field(
+        default_factory=dict, description="model, one of results.quantities: value, or the reason why there is none"
     )
     published: dict[str, dict[str, float]] = Field(default_factory=dict, description="model, task")
     benchmarks: dict[str, int] = Field(default_factory=dict, description="mteb's benchmark: number of tasks")
@@ -49,6 +53,7 @@ def collect(
     *,
     legacy: Sequence[LegacyScore] = (),
     speed: SpeedReport | None = None,
+    numbers: Mapping[str, Mapping[str, list[ResultNumbers]]] | None = None,
     published: Mapping[str, Mapping[str, float]] | None = None,
     benchmarks: Mapping[str, int] | None = None,
 ) -> KnownValues:
@@ -60,6 +65,7 @@ def collect(
         legacy: rows of the custom suite by the older definitions; the category "overall" is the weighted
         sum.
         speed: the benchmark of this run, if it was run.
+        numbers: every number of the result files that claims ask for, by model key and task.
         published: main scores by model key and task.
         benchmarks: number of tasks by mteb's benchmark name.
     """
@@ -73,34 +79,14 @@ def collect(
         scores={key: {row.name: row.cells[key].score for row in tasks if key in row.cells} for key in models},
         status={key: {row.name: row.cells[key].status for row in tasks if key in row.cells} for key in models},
         legacy=by_definition,
-        speed={key: speed_values(found) for key, found in (speed.models if speed else {}).items()},
-        properties={key: _properties(card) for key, card in models.items()},
+        numbers={model: dict(tasks) for model, tasks in (numbers or {}).items()},
+        quantities={key: _quantities(key, models, speed) for key in models},
         published={model: dict(scores) for model, scores in (published or {}).items()},
         benchmarks=dict(benchmarks or {}),
     )
 
 
-def speed_values(speed: ModelSpeed) -> dict[str, float]:
-    """The speed of a model by key; throughput of a length class is that of its fastest batch size."""
-    values = {
-        "latency_p50_ms": speed.latency.p50,
-        "latency_p95_ms": speed.latency.p95,
-        "latency_p99_ms": speed.latency.p99,
-        "queries_per_second": 1000 / speed.latency.p50,
-        "load_seconds": speed.load_seconds.median,
-        "peak_memory_mb": speed.peak_memory_mb,
-    }
-    for throughput in speed.throughput:
-        key = f"texts_per_second_{throughput.length}"
-        values[key] = max(values.get(key, 0.0), throughput.texts_per_second.median)
-    return values
-
-
-def _properties(card: ModelCard) -> dict[str, float]:
-    known = {
-        "size_mb": card.size_mb,
-        "dimensions": card.dimensions,
-        "parameters": card.parameters,
-        "max_seq_length": card.max_seq_length,
-    }
-    return {key: float(value) for key, value in known.items() if value is not None}
+def _quantities(key: str, models: Mapping[str, ModelCard], speed: SpeedReport | None) -> dict[str, float | str]:
+    found = Measurements(models.get(key), speed.models.get(key) if speed else None)
+    readings = {name: read_quantity(name, key, found) for name in QUANTITIES}
+    return {name: one if isinstance(one, str) else one.value for name, one in readings.items()}

@@ -6,27 +6,17 @@ In a claims file a metric is a mapping with a `kind`; nothing in it is ever exec
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from embrepro.claims.known_values import EMPTY, SCORED, KnownValues
+from embrepro.config.messages import suggest
 from embrepro.config.yaml_files import Strict
+from embrepro.results.quantities import QuantityName
 
-SpeedKey = Literal[
-    "texts_per_second_short",
-    "texts_per_second_medium",
-    "texts_per_second_long",
-    "queries_per_second",
-    "latency_p50_ms",
-    "latency_p95_ms",
-    "latency_p99_ms",
-    "load_seconds",
-    "peak_memory_mb",
-]
-PropertyKey = Literal["size_mb", "dimensions", "parameters", "max_seq_length"]
 Category = Literal[
     "overall",
     "instruction_awareness",
@@ -52,14 +42,25 @@ class MeasuredValue:
 
 
 class ScoreMetric(Strict):
-    """Main score of a model on a task."""
+    """Main score of a model on a task; or, with `measure`, any number of mteb's result file."""
 
     kind: Literal["score"]
     model: str
     task: str
+    measure: str | None = Field(default=None, description="name in mteb's result file, such as mrr_at_10")
+    split: str | None = Field(default=None, description="where the file has several splits; needs measure")
+    subset: str | None = Field(default=None, description="where the file has several subsets; needs measure")
+
+    @model_validator(mode="after")
+    def _names_a_measure(self) -> ScoreMetric:
+        if self.measure is None and (self.split or self.subset):
+            raise ValueError("split and subset choose among the numbers of a measure; name the measure too")
+        return self
 
     def resolve(self, facts: KnownValues) -> MeasuredValue:
         """Return the score, 0-1."""
+        if self.measure is not None:
+            return self._named(facts, self.measure)
         if self.model not in facts.scores:
             return _absent_model(self.model, facts.scores)
         value = facts.scores[self.model].get(self.task)
@@ -67,6 +68,23 @@ class ScoreMetric(Strict):
             return MeasuredValue(value)
         reason = facts.status.get(self.model, {}).get(self.task, "not requested in this run")
         return MeasuredValue(None, f"{self.task} of {self.model}: {reason}")
+
+    def _named(self, facts: KnownValues, measure: str) -> MeasuredValue:
+        where = f"{self.task} of {self.model}"
+        if self.model not in facts.numbers:
+            return _absent_model(self.model, facts.numbers, "has no result files in this run")
+        rows = facts.numbers[self.model].get(self.task, [])
+        rows = [row for row in rows if self.split in (None, row.split) and self.subset in (None, row.subset)]
+        if not rows:
+            return MeasuredValue(None, f"{where}: no result of this split and subset in this run")
+        found = [row for row in rows if measure in row.numbers]
+        if not found:
+            known = sorted({name for row in rows for name in row.numbers})
+            return MeasuredValue(None, f"{where}: no measure {measure}{suggest(measure, known)}")
+        if len(found) > 1:
+            places = ", ".join(f"{row.split}/{row.subset}" for row in found)
+            return MeasuredValue(None, f"{where}: {measure} stands in {places}; name the split and the subset")
+        return MeasuredValue(found[0].numbers[measure])
 
 
 class MeanMetric(Strict):
@@ -123,28 +141,19 @@ class LegacyMetric(Strict):
         return MeasuredValue(value)
 
 
-class SpeedMetric(Strict):
-    """A speed of a model, from the benchmark of this run."""
+class QuantityMetric(Strict):
+    """One of the measurable quantities of a model, such as its size or its latency."""
 
-    kind: Literal["speed"]
+    kind: Literal["quantity"]
     model: str
-    key: SpeedKey
+    name: QuantityName
 
     def resolve(self, facts: KnownValues) -> MeasuredValue:
-        """Return the speed in the unit that its key names."""
-        return _looked_up(facts.speed, self.model, self.key, "was not benchmarked in this run")
-
-
-class PropertyMetric(Strict):
-    """Something a model is, as found on disk: `size_mb` counts all its files, 1 MB = 10^6 bytes."""
-
-    kind: Literal["property"]
-    model: str
-    key: PropertyKey
-
-    def resolve(self, facts: KnownValues) -> MeasuredValue:
-        """Return the property's value."""
-        return _looked_up(facts.properties, self.model, self.key, "is not in this run")
+        """Return the value in the quantity's unit."""
+        if self.model not in facts.quantities:
+            return _absent_model(self.model, facts.quantities)
+        found = facts.quantities[self.model].get(self.name, f"{self.name} of {self.model}: not recorded")
+        return MeasuredValue(None, found) if isinstance(found, str) else MeasuredValue(found)
 
 
 class BenchmarkSizeMetric(Strict):
@@ -261,8 +270,7 @@ Metric = Annotated[
     | MeanMetric
     | ScoredTasksMetric
     | LegacyMetric
-    | SpeedMetric
-    | PropertyMetric
+    | QuantityMetric
     | BenchmarkSizeMetric
     | DifferenceMetric
     | RatioMetric
@@ -292,17 +300,19 @@ def is_fraction(metric: Metric) -> bool:
     return isinstance(metric, FRACTIONS) or (isinstance(metric, DifferenceMetric) and is_fraction(metric.left))
 
 
+def named_scores(metric: Metric) -> Iterator[ScoreMetric]:
+    """The scores in a metric that are read from mteb's result files by their name."""
+    if isinstance(metric, ScoreMetric):
+        if metric.measure is not None:
+            yield metric
+    elif isinstance(metric, DifferenceMetric | RatioMetric | RelativeChangeMetric):
+        yield from named_scores(metric.left)
+        yield from named_scores(metric.right)
+
+
 def _absent_model(model: str, known: Iterable[str], what: str = "is not in this run") -> MeasuredValue:
     there = ", ".join(sorted(known)) or "none"
     return MeasuredValue(None, f"{model} {what} (there: {there})")
-
-
-def _looked_up(values: Mapping[str, Mapping[str, float]], model: str, key: str, absent: str) -> MeasuredValue:
-    if model not in values:
-        return _absent_model(model, values, absent)
-    if key not in values[model]:
-        return MeasuredValue(None, f"no {key} was recorded for {model}")
-    return MeasuredValue(values[model][key])
 
 
 def _joined(reasons: Iterable[str]) -> str:

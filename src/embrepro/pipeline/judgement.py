@@ -8,10 +8,12 @@ from pathlib import Path
 from embrepro.benchmarking.speed import SpeedReport
 from embrepro.claims import known_values
 from embrepro.claims import verdicts as claim_verdicts
-from embrepro.claims.verdicts import Verdict
+from embrepro.claims.metrics import named_scores
+from embrepro.claims.verdicts import Claim, Verdict
 from embrepro.recommendation import evidence
 from embrepro.recommendation import rules as use_case_rules
 from embrepro.regression import published
+from embrepro.results.result_files import ResultNumbers, read_numbers, result_file
 from embrepro.results.summary import Summary
 
 
@@ -47,10 +49,21 @@ def verdicts(summary: Summary, speed: SpeedReport | None, claim_files: Sequence[
         summary.models,
         legacy=summary.legacy,
         speed=speed,
+        numbers=_numbers(summary, asked),
         published=published.published(),
         benchmarks=_sizes(sizes),
     )
     return claim_verdicts.judge(asked, known)
+
+
+def _numbers(summary: Summary, asked: Sequence[Claim]) -> dict[str, dict[str, list[ResultNumbers]]]:
+    """The result files of the tasks of which a claim names a measure, by model and task."""
+    wanted = {(score.model, score.task) for claim in asked for score in named_scores(claim.metric)}
+    found: dict[str, dict[str, list[ResultNumbers]]] = {key: {} for key in summary.models}
+    for model, task in sorted(wanted):
+        if model in summary.models:
+            found[model][task] = read_numbers(Path(result_file(summary.models[model], task)))
+    return found
 
 
 def _sizes(names: set[str]) -> dict[str, int]:

@@ -7,29 +7,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from embrepro.benchmarking.speed import ModelSpeed, SpeedReport
-from embrepro.benchmarking.speed import RepeatedMeasure as Repeated
-from embrepro.claims.metrics import PropertyKey, SpeedKey
+from embrepro.benchmarking.speed import SpeedReport
 from embrepro.config.yaml_files import Strict
+from embrepro.results.quantities import QUANTITIES, Measurements, QuantityName, read_quantity
 from embrepro.results.summary import Interval, ModelCard, TaskRow
-from embrepro.statistics.percentiles import percentile_interval, samples_needed
 
 _Z = 1.959964  # half-width of a 95 % interval in standard errors
 
 
-class _Measure(Strict):
-    label: str = Field(description="as the reason names it")
-    unit: str = ""
-    better: Literal["higher", "lower"] = "higher"
-
-
-class QualityMeasure(_Measure):
+class QualityMeasure(Strict):
     """Mean main score over the run's tasks of the given types or names; over all where none is given."""
 
     kind: Literal["quality"]
+    label: str = Field(description="as the reason names it")
     types: list[str] = Field(default_factory=list)
     tasks: list[str] = Field(default_factory=list)
 
@@ -38,21 +30,32 @@ class QualityMeasure(_Measure):
         return not (self.types or self.tasks) or row.type in self.types or row.name in self.tasks
 
 
-class SpeedMeasure(_Measure):
-    """A speed of the benchmark."""
+class QuantityMeasure(Strict):
+    """One of the measurable quantities of a model, such as its size or its latency."""
 
-    kind: Literal["speed"]
-    key: SpeedKey
+    kind: Literal["quantity"]
+    label: str = Field(description="as the reason names it")
+    name: QuantityName
+
+    @field_validator("name")
+    @classmethod
+    def _has_a_direction(cls, name: str) -> str:
+        if not QUANTITIES[name].better:
+            raise ValueError(f"neither more nor fewer {name} is better, so no rule can rest on it")
+        return name
 
 
-class PropertyMeasure(_Measure):
-    """Something a model is, such as its size on disk."""
-
-    kind: Literal["property"]
-    key: PropertyKey
+Measure = Annotated[QualityMeasure | QuantityMeasure, Field(discriminator="kind")]
 
 
-Measure = Annotated[QualityMeasure | SpeedMeasure | PropertyMeasure, Field(discriminator="kind")]
+def unit_of(measure: Measure) -> str:
+    """The unit of a measure's values; none for qualities, which are 0-1."""
+    return QUANTITIES[measure.name].unit if isinstance(measure, QuantityMeasure) else ""
+
+
+def more_is_better(measure: Measure) -> bool:
+    """Whether a greater value of a measure is the better one."""
+    return not isinstance(measure, QuantityMeasure) or QUANTITIES[measure.name].better == "higher"
 
 
 @dataclass(frozen=True)
@@ -108,16 +111,14 @@ class Evidence(BaseModel):
         distinct = change is not None and not change.low <= 1 <= change.high
         return QualityComparison(measure, ours, theirs, change, distinct=distinct)
 
-    def _estimate(self, measure: SpeedMeasure | PropertyMeasure, model: str) -> Estimate | str:
-        if isinstance(measure, PropertyMeasure):
-            value = getattr(self.models[model], measure.key) if model in self.models else None
-            return f"no {measure.label} of {model}" if value is None else Estimate(value, value, value)
-        if self.speed is None:
-            return f"no {measure.label}: no benchmark in this run"
-        if model not in self.speed.models:
-            return f"no {measure.label}: {model} was not benchmarked"
-        found = speed_estimate(self.speed.models[model], measure.key)
-        return f"no {measure.label} of {model}: {found}" if isinstance(found, str) else found
+    def _estimate(self, measure: QuantityMeasure, model: str) -> Estimate | str:
+        speed = self.speed.models.get(model) if self.speed else None
+        found = read_quantity(measure.name, model, Measurements(self.models.get(model), speed))
+        if isinstance(found, str):
+            return f"no {measure.label}: {found}"
+        if found.interval is None:
+            return f"no {measure.label} of {model}: {found.why_no_interval}"
+        return Estimate(found.value, found.interval.low, found.interval.high)
 
     def _quality(self, measure: QualityMeasure) -> QualityComparison:
         rows = [row for row in self.tasks if measure.concerns(row)]
@@ -142,47 +143,6 @@ class Evidence(BaseModel):
     def _mean_score(self, rows: Sequence[TaskRow], model: str) -> Estimate:
         cells = [row.cells[model] for row in rows]
         return _mean([(cell.score if cell.score is not None else math.nan, cell.interval) for cell in cells])
-
-
-def speed_estimate(speed: ModelSpeed, key: SpeedKey) -> Estimate | str:
-    """A speed with its interval, or the reason in words why there is none.
-
-    Percentiles of latency get an order-statistics interval, which assumes no distribution, and none where the
-    queries are too few to bound them. Peak memory is a single reading.
-    """
-    match key:
-        case "latency_p50_ms":
-            return _percentile(speed.latency.samples, 0.50)
-        case "latency_p95_ms":
-            return _percentile(speed.latency.samples, 0.95)
-        case "latency_p99_ms":
-            return _percentile(speed.latency.samples, 0.99)
-        case "queries_per_second":
-            latency = _percentile(speed.latency.samples, 0.50)
-            if isinstance(latency, str):
-                return latency
-            return Estimate(1000 / latency.value, 1000 / latency.high, 1000 / latency.low)
-        case "load_seconds":
-            return _repeated(speed.load_seconds)
-        case "peak_memory_mb":
-            return Estimate(speed.peak_memory_mb, speed.peak_memory_mb, speed.peak_memory_mb)
-        case _:
-            length = key.removeprefix("texts_per_second_")
-            settings = [each.texts_per_second for each in speed.throughput if each.length == length]
-            if not settings:
-                return f"the benchmark took no {length} texts"
-            return _repeated(max(settings, key=lambda each: each.median))
-
-
-def _repeated(measure: Repeated) -> Estimate:
-    return Estimate(measure.median, measure.low, measure.high)
-
-
-def _percentile(samples: Sequence[float], quantile: float) -> Estimate | str:
-    found = percentile_interval(samples, quantile)
-    if found is None:
-        return f"{len(samples)} queries are too few for an interval, which takes {samples_needed(quantile)}"
-    return Estimate(float(np.quantile(samples, quantile)), found.low, found.high)
 
 
 def _mean(parts: Sequence[tuple[float, Interval | None]]) -> Estimate:

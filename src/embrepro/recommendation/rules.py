@@ -9,7 +9,15 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from embrepro.config.yaml_files import Strict, read_document
-from embrepro.recommendation.evidence import Estimate, Evidence, Measure, QualityComparison, QualityMeasure
+from embrepro.recommendation.evidence import (
+    Estimate,
+    Evidence,
+    Measure,
+    QualityComparison,
+    QualityMeasure,
+    more_is_better,
+    unit_of,
+)
 from embrepro.results.summary import Recommendation
 
 Side = Literal["candidate", "baseline"]
@@ -127,7 +135,7 @@ def _limit(need: Requirement, comparison: QualityComparison) -> tuple[float | No
     if need.share_of_best is None:
         return need.at_least, need.at_most
     values = [_of(comparison, side).value for side in _SIDES]
-    if comparison.measure.better == "higher":
+    if more_is_better(comparison.measure):
         return need.share_of_best * max(values), None
     return None, min(values) / need.share_of_best
 
@@ -162,7 +170,7 @@ def _better(preference: Preference, comparison: QualityComparison) -> Side | Non
         neutral, matters = 1.0, ratio >= preference.minimum_ratio
     if not (matters and comparison.distinct):
         return None
-    return "candidate" if (change.value > neutral) == (comparison.measure.better == "higher") else "baseline"
+    return "candidate" if (change.value > neutral) == (more_is_better(comparison.measure)) else "baseline"
 
 
 def _requirement_text(need: Requirement, comparison: QualityComparison, evidence: Evidence) -> str:
@@ -172,12 +180,12 @@ def _requirement_text(need: Requirement, comparison: QualityComparison, evidence
     parts = []
     for side, name in zip(_SIDES, (evidence.candidate, evidence.baseline), strict=True):
         estimate = _of(comparison, side)
-        text = f"{name} {_value(estimate.value, measure.unit)}"
+        text = f"{name} {_value(estimate.value, unit_of(measure))}"
         sign = signs[0] if _meets(need, comparison, side) else signs[1]
         if sign == signs[1] and _within(estimate.value, least, greatest):
             text += f" [{_number(estimate.low)}, {_number(estimate.high)}]"
             sign = f"not safely {signs[0]}"
-        parts.append(f"{text} {sign} {_value(limit, measure.unit)}")
+        parts.append(f"{text} {sign} {_value(limit, unit_of(measure))}")
     share = f" ({need.share_of_best:.0%} of the better)" if need.share_of_best is not None else ""
     return f"{measure.label}: {', '.join(parts)}{share}"
 
@@ -198,7 +206,7 @@ def _change_text(comparison: QualityComparison, side: Side) -> str:
     ratio = change if side == "candidate" else Estimate(1 / change.value, 1 / change.high, 1 / change.low)
     bounds = "" if ratio.low == ratio.high else f" [{_number(ratio.low)}, {_number(ratio.high)}]"
     return (
-        f"{measure.label} {_value(ours.value, measure.unit)} against {_value(theirs.value, measure.unit)}, "
+        f"{measure.label} {_value(ours.value, unit_of(measure))} against {_value(theirs.value, unit_of(measure))}, "
         f"{_number(ratio.value)}x{bounds}"
     )
 

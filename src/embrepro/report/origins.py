@@ -6,6 +6,7 @@ from embrepro.benchmarking.speed import SpeedReport
 from embrepro.report.formats import DASH, names, score, signed
 from embrepro.report.model import Fact, Origin
 from embrepro.results.provenance import Provenance
+from embrepro.results.result_files import result_file
 from embrepro.results.summary import LegacyScore, ModelCard, ScoreDifference, Summary, TaskRow
 
 
@@ -100,7 +101,10 @@ class Origins:
             *[Fact(label, f"{value:.4g}") for label, value in figures.items() if value is not None],
             *_data_facts(task),
             *self._command_facts("aggregate"),
-            *[Fact("result file", result_file(self._summary.models[key], task), code=True) for key in (before, after)],
+            *[
+                Fact("result file", result_file(self._summary.models[key], task.name), code=True)
+                for key in (before, after)
+            ],
         ]
         title = f"{task.name}, {after} minus {before}"
         return self._add(("difference", task.name), title, f"difference = {difference.estimate!r}", facts)
@@ -143,7 +147,7 @@ class Origins:
     def _score_facts(self, task: TaskRow, card: ModelCard) -> list[Fact]:
         return [
             *self._command_facts(f"evaluate@{card.key}"),
-            Fact("result file", result_file(card, task), code=True),
+            Fact("result file", result_file(card, task.name), code=True),
         ]
 
     def _command_facts(self, stage: str) -> list[Fact]:
@@ -164,11 +168,6 @@ _DEFINITIONS = {
     "second": "as the analysis defined it the second time, on this suite's pairs",
 }
 _MEANS = {"mean_task": "Mean over tasks", "mean_type": "Mean over task types"}
-
-
-def result_file(card: ModelCard, task: TaskRow) -> str:
-    """Where mteb's result of a model on a task lies, in mteb's own layout."""
-    return f"results/{card.name.replace('/', '__')}/{card.revision}/{task.name}.json"
 
 
 def _data_facts(task: TaskRow) -> list[Fact]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from embrepro.report.cells import model_keys, task_name
 from embrepro.report.formats import DASH
 from embrepro.report.model import Column, Section, Table, Value
-from embrepro.report.origins import Origins, result_file
+from embrepro.report.origins import Origins
 from embrepro.results.provenance import Provenance
+from embrepro.results.result_files import result_file
 from embrepro.results.summary import Summary
 
 
@@ -89,7 +90,7 @@ def files_table(summary: Summary, origins: Origins) -> Table:
             value = cell.score if (cell := task.cells.get(key)) else None
             if value is not None:
                 number = Value(repr(value), sort=value, origin=origins.of_score(task, key))
-                file = Value(result_file(summary.models[key], task), code=True)
+                file = Value(result_file(summary.models[key], task.name), code=True)
                 rows.append([task_name(task), Value(key), number, Value(f"dvc repro evaluate@{key}", code=True), file])
     return Table("files", "Every score, its command and its file", columns, rows, restack=True, folded=True)
 

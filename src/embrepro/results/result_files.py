@@ -1,0 +1,46 @@
+"""Where mteb's result files lie, and every number in them under mteb's own names."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from embrepro.results.summary import ModelCard
+
+
+class ResultNumbers(BaseModel):
+    """The numbers of one split and subset of a task."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    split: str
+    subset: str
+    numbers: dict[str, float]
+
+
+def result_file(card: ModelCard, task: str) -> str:
+    """Where mteb's result of a model on a task lies, in mteb's own layout."""
+    return f"results/{card.name.replace('/', '__')}/{card.revision}/{task}.json"
+
+
+def read_numbers(path: Path) -> list[ResultNumbers]:
+    """Every finite number of a result file, by split and subset; nothing where there is no such file."""
+    if not path.is_file():
+        return []
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return [
+        ResultNumbers(
+            split=split,
+            subset=str(entry.get("hf_subset", "default")),
+            numbers={
+                name: float(value)
+                for name, value in entry.items()
+                if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            },
+        )
+        for split, entries in content.get("scores", {}).items()
+        for entry in entries
+    ]
