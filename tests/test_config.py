@@ -68,6 +68,28 @@ def test_every_file_of_every_group_composes_and_validates(choice: str) -> None:
         assert getattr(chosen, group).name == option
 
 
+@pytest.mark.parametrize("preset", conf_files.options(CONF, "experiment"))
+def test_every_preset_composes_to_its_models_tasks_and_claims(preset: str) -> None:
+    chosen = composed(f"+experiment={preset}")
+    assert chosen.claims == [preset.split("_")[0]]
+    assert chosen.claim_files and chosen.rules_file
+    assert len(chosen.models) == 2
+    assert composed(f"+experiment={preset}", "seed=7").seed == 7
+
+
+def test_the_analysis_is_one_word() -> None:
+    chosen = composed("+experiment=analysis")
+    assert (chosen.baseline, chosen.candidate) == ("minilm", "qwen25")
+    quick, custom = composed("tasks=quick").tasks.names, composed("tasks=custom").tasks.names
+    assert chosen.tasks.names == [*quick, *custom]
+    assert composed().claims == [], "a report carries nobody else's claims unless it is asked to"
+
+
+def test_a_misspelt_preset_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean analysis"):
+        composed("+experiment=analisys")
+
+
 def test_the_groups_the_kit_promises_are_there() -> None:
     assert {"minilm", "static_minilm", "qwen25", "qwen25_distilled", "splade_v3", "ms_marco_minilm"} <= set(MODELS)
     assert conf_files.options(CONF, "baseline") == MODELS

@@ -110,7 +110,21 @@ def test_the_seven_use_cases_of_the_analysis_are_decided() -> None:
         ("Instruction-aware search", None),
         ("Code search", "good"),
     ]
-    assert [each.claimed for each in decided] == ["baseline"] + ["candidate"] * 6
+    assert not any(each.claimed for each in decided)
+
+
+def test_a_claimed_winner_stands_only_in_a_run_of_the_models_that_the_claim_is_about() -> None:
+    renamed = evidence(SUITE).model_copy(
+        update={"candidate": "qwen25", "baseline": "minilm", "tasks": [], "models": {}}
+    )
+    assert [each.claimed for each in recommend(load_rules(DEFAULT), renamed)] == ["minilm"] + ["qwen25"] * 6
+
+
+def test_a_claimed_winner_must_be_one_of_the_compared_models() -> None:
+    content = yaml.safe_load(DEFAULT.read_text(encoding="utf-8"))
+    content["use_cases"][0]["claimed"] = "minilmm"
+    with pytest.raises(ValueError, match="claimed names minilmm"):
+        RecommendationRules.model_validate(content)
 
 
 def test_the_reason_names_the_limit_the_difference_and_its_interval() -> None:

@@ -26,6 +26,8 @@ from embrepro.config.yaml_files import read_yaml
 from embrepro.errors import ConfigError
 
 GROUPS = ("model", "baseline", "tasks", "device", "runtime")
+PRESETS = "experiment"
+"""The group of presets, of which a run may take one: `+experiment=analysis`."""
 OTHER_WORDS = {"device": {"gpu": "cuda", "nvidia": "cuda"}, "runtime": {"container": "docker", "podman": "docker"}}
 GLOBAL_HEADER = "# @package _global_"
 
@@ -81,7 +83,7 @@ class ConfSource(ConfigSource):
             ConfigError: there is no such file, git does not know it, or it is faulty.
         """
         group, _, option = config_path.removesuffix(".yaml").partition("/")
-        if group not in GROUPS or not option:
+        if group not in (*GROUPS, PRESETS) or not option:
             return False
         check_choice(self._conf, group, option)
         return group == "baseline"
@@ -123,16 +125,24 @@ def check_choice(conf: Path, group: str, option: str) -> None:
     content = read_yaml(path)
     if not isinstance(content, dict):
         raise ConfigError(f"{conf.name}/{folder}/{option}.yaml holds no mapping of keys to values.")
+    if folder in ("model", PRESETS):
+        _expect_top_level(path)
     if folder == "model":
         _expect_model(path, content)
     _expect_known_to_git(path)
 
 
-def _expect_model(path: Path, content: dict[str, Any]) -> None:
-    """A model's file lies at the top level of the configuration, and makes the model that it defines the candidate."""
-    shown = f"{path.parent.parent.name}/model/{path.name}"
+def _expect_top_level(path: Path) -> None:
+    """The keys of a model's file and of a preset lie at the top level of the configuration."""
     if not re.search(rf"^{GLOBAL_HEADER}\s*$", path.read_text(encoding="utf-8-sig"), re.MULTILINE):
-        raise ConfigError(f"{shown}: the first line must be '{GLOBAL_HEADER}', or its keys land under 'model'.")
+        folder = path.parent.name
+        shown = f"{path.parent.parent.name}/{folder}/{path.name}"
+        raise ConfigError(f"{shown}: the first line must be '{GLOBAL_HEADER}', or its keys land under '{folder}'.")
+
+
+def _expect_model(path: Path, content: dict[str, Any]) -> None:
+    """A model's file makes the model that it defines the candidate."""
+    shown = f"{path.parent.parent.name}/model/{path.name}"
     models = content.get("models")
     defined = list(models) if isinstance(models, dict) else []
     if content.get("candidate") != path.stem or path.stem not in defined:

@@ -55,7 +55,7 @@ class UseCase(Strict):
     require: list[Requirement] = Field(default_factory=list)
     prefer: Annotated[list[Preference], Field(min_length=1)]
     mention: list[str] = Field(default_factory=list, description="measures that the reason adds as the price paid")
-    claimed: str | None = Field(default=None, description="who wins by the analysis, as it says so")
+    claimed: str | None = Field(default=None, description="the model that a document names as the winner")
 
 
 class RecommendationRules(Strict):
@@ -63,6 +63,10 @@ class RecommendationRules(Strict):
 
     measures: dict[str, Measure]
     use_cases: list[UseCase]
+    compared: list[str] = Field(
+        default_factory=list,
+        description="the two models of the document that claims winners; elsewhere it says nothing",
+    )
 
     @model_validator(mode="after")
     def _measures_exist(self) -> RecommendationRules:
@@ -70,6 +74,8 @@ class RecommendationRules(Strict):
             named = {*_measures_of(case), *case.mention}
             if unknown := sorted(named - self.measures.keys()):
                 raise ValueError(f"{case.id}: no measure {', '.join(unknown)} (there: {', '.join(self.measures)})")
+            if case.claimed is not None and case.claimed not in self.compared:
+                raise ValueError(f"{case.id}: claimed names {case.claimed}, which is none of compared: {self.compared}")
         return self
 
 
@@ -90,7 +96,10 @@ def recommend(rules: RecommendationRules, evidence: Evidence) -> list[Recommenda
     not reaching it.
     """
     found = {name: evidence.compare(measure) for name, measure in rules.measures.items()}
-    return [_decide(case, found, evidence) for case in rules.use_cases]
+    decided = [_decide(case, found, evidence) for case in rules.use_cases]
+    if {evidence.candidate, evidence.baseline} == set(rules.compared):
+        return decided
+    return [each.model_copy(update={"claimed": None}) for each in decided]
 
 
 def _decide(case: UseCase, found: dict[str, QualityComparison], evidence: Evidence) -> Recommendation:

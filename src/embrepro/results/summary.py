@@ -154,7 +154,7 @@ class Recommendation(_Document):
     winner: str | None
     outcome: str = Field(description='"candidate", "baseline", "tie" or "not measured"')
     reason: str
-    claimed: str | None = Field(default=None, description="the analysis's winner")
+    claimed: str | None = Field(default=None, description="the winner by a document about the same two models")
 
 
 class Suite(_Document):
