@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 from conftest import build_static_model
 from embrepro import models
-from embrepro.benchmarking import clock, stage
+from embrepro.benchmarking import clock, combining, stage
 from embrepro.benchmarking.speed import ModelSpeed, RepeatedMeasure, SpeedReport
 from embrepro.benchmarking.stage import LENGTHS, Setting
 from embrepro.config.compose import compose_values
@@ -125,7 +125,7 @@ def test_the_baseline_alone_has_no_ratio_and_gives_way_to_what_was_measured_in_t
     alone = stage.run(config, layout, "baseline")
     assert set(alone.models) == {"baseline"}
     assert alone.throughput_ratio == alone.latency_ratio == {}
-    combined = stage.combine(config, layout)
+    combined = combining.combine(config, layout)
     assert combined == SpeedReport.model_validate(read_json(layout.reports / "speed.json"))
     assert combined == measured
     assert combined.models["baseline"] != alone.models["baseline"]
@@ -135,7 +135,7 @@ def test_combining_nothing_leaves_no_file(project: tuple[Config, Layout], tmp_pa
     config, layout = project[0], Layout(tmp_path)
     layout.reports.mkdir()
     layout.speed.write_text("of an earlier run", encoding="utf-8")
-    assert stage.combine(config, layout) is None
+    assert combining.combine(config, layout) is None
     assert not layout.speed.exists()
 
 

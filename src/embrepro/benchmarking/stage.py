@@ -22,10 +22,9 @@ import embrepro.models
 from embrepro.benchmarking import clock
 from embrepro.benchmarking.speed import Latency, Machine, ModelSpeed, RepeatedMeasure, SpeedReport, Throughput
 from embrepro.config.schema import Benchmark, Config
-from embrepro.files import read_model, write_json
+from embrepro.files import write_json
 from embrepro.layout import Layout
 from embrepro.progress import console
-from embrepro.report.formats import quantity
 from embrepro.results import provenance
 from embrepro.sources import models as model_sources
 from embrepro.suite.items import CATEGORIES, ClusteringItem, RetrievalItem, read_items
@@ -88,31 +87,6 @@ def run(config: Config, layout: Layout, key: str) -> SpeedReport:
     )
     write_json(layout.benchmark(key), report.model_dump())
     _say(report, key, time.monotonic() - started)
-    return report
-
-
-def combine(config: Config, layout: Layout) -> SpeedReport | None:
-    """All models' benchmarks as one, written to `reports/speed.json`; None, and no file, where there is none.
-
-    The baseline's numbers are those measured in turn with the candidate, where there are such.
-    """
-    measured = {
-        key: read_model(layout.benchmark(key), SpeedReport) for key in config.models if layout.benchmark(key).is_file()
-    }
-    if not measured:
-        layout.speed.unlink(missing_ok=True)
-        return None
-    leading = measured.get(config.candidate) or next(iter(measured.values()))
-    models = {key: each.models[key] for key, each in measured.items()} | leading.models
-    paired = {key: each for key, each in measured.items() if key != config.baseline}
-    report = SpeedReport(
-        baseline=config.baseline,
-        machine=leading.machine,
-        models=models,
-        throughput_ratio={key: each.throughput_ratio[key] for key, each in paired.items()},
-        latency_ratio={key: each.latency_ratio[key] for key, each in paired.items()},
-    )
-    write_json(layout.speed, report.model_dump())
     return report
 
 
@@ -274,6 +248,6 @@ def _say(report: SpeedReport, key: str, seconds: float) -> None:
     fastest = max(setting.texts_per_second.median for setting in found.throughput)
     words = f"up to {fastest:.0f} texts/s, a query in {found.latency.p50:.2f} ms, {found.size_mb:.1f} MB"
     if ratio := report.throughput_ratio.get(key):
-        interval = f"[{quantity(ratio.low)}, {quantity(ratio.high)}]"
-        words += f", {quantity(ratio.median)} {interval} times the throughput of {report.baseline}"
+        interval = f"[{ratio.low:.3g}, {ratio.high:.3g}]"
+        words += f", {ratio.median:.3g} {interval} times the throughput of {report.baseline}"
     console.say(f"benchmark {key}: {words}, measured in {console.duration(seconds)}")

@@ -27,11 +27,10 @@ def claims(
     config = read_offline()
     from embrepro.claims.pages import claims_page
     from embrepro.files import dump_json
-    from embrepro.pipeline import judgement
     from embrepro.pipeline import report as stage
     from embrepro.report import render_terminal
 
-    judged = judgement.verdicts(*stage.read(Layout()), files or config.claim_files)
+    judged = stage.verdicts(*stage.read(Layout()), files or config.claim_files)
     found = [verdict for verdict in judged if not only or verdict.verdict == only]
     if summary:
         counts = Counter(verdict.verdict for verdict in found)

@@ -10,6 +10,8 @@ from typing import Any
 import polars as pl
 from polars.exceptions import PolarsError
 
+from embrepro.tasks import samples
+
 Scores = tuple[tuple[str, str, float | None], ...]
 _NOT_SUBSETS = {"cos_sim", "euclidean", "manhattan", "dot", "max", "similarity", "v_measures", "scores"}
 
@@ -69,7 +71,7 @@ def _result(folder: Path, path: Path, content: dict[str, Any]) -> Result:
         scores=_scores(content) if "task_name" in content else _old_scores(content),
         seconds=_seconds(content),
         revision=revision if isinstance(revision, str) else None,
-        samples=_sample_counts(path.with_suffix(".samples.parquet")),
+        samples=_sample_counts(samples.path_of(path.parent, path.stem)),
     )
 
 

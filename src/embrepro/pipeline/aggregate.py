@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +9,12 @@ import numpy as np
 import polars as pl
 
 from embrepro import suite
-from embrepro.benchmarking import stage
+from embrepro.benchmarking import combining
 from embrepro.config.schema import Config, Device
 from embrepro.embeddings.plan import batch_rule
+from embrepro.errors import KitError
 from embrepro.files import keep_only, write_json, write_text
 from embrepro.layout import Layout
-from embrepro.pipeline.evaluate import PACKAGES, SAMPLES_SUFFIX
 from embrepro.pipeline.records import Record, TaskOutcome
 from embrepro.progress import console
 from embrepro.results import comparison
@@ -65,11 +64,11 @@ def run(config: Config, layout: Layout) -> Summary:
         histograms=_histograms(rows, scored),
         legacy=_legacy(rows, records),
         suite=_suite(requested),
-        packages={name: version(name) for name in PACKAGES},
+        packages=_packages(records),
         recipe=_numeric_recipe(config.device),
     )
     _write(layout, summary)
-    stage.combine(config, layout)
+    combining.combine(config, layout)
     return summary
 
 
@@ -79,7 +78,7 @@ def _scored(config: Config, layout: Layout, key: str, record: Record, requested:
     for request in requested:
         outcome = record.tasks[request.name]
         if outcome.done:
-            path = folder / f"{request.name}{SAMPLES_SUFFIX}"
+            path = samples.path_of(folder, request.name)
             found[request.name] = Scored(outcome.details["score"], samples.read(path) if path.is_file() else None)
     return found
 
@@ -265,6 +264,19 @@ def _legacy(rows: list[TaskRow], records: dict[str, Record]) -> list[LegacyScore
                     second=definitions["second"].get(category),
                 )
             )
+    return found
+
+
+def _packages(records: dict[str, Record]) -> dict[str, str]:
+    """Versions of the packages that all scores were computed with; raises KitError where two models' scores differ in one."""
+    found: dict[str, str] = {}
+    for key, record in records.items():
+        for name, version in record.details["packages"].items():
+            if found.setdefault(name, version) != version:
+                raise KitError(
+                    f"Expected all scores to be of one version of {name}; {key}'s are of {version}, others of {found[name]}."
+                    " Run: dvc repro"
+                )
     return found
 
 

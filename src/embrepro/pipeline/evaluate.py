@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 STAGE = "evaluate"
 PACKAGES = ("mteb", "scikit-learn", "scipy", "numpy", "torch", "pytrec_eval-terrier", "sentence-transformers")
-SAMPLES_SUFFIX = ".samples.parquet"
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,13 @@ def run(config: Config, layout: Layout, key: str) -> Record:
     folder = layout.results(model) / revision
     make_folder(folder)
     before = Record.read_if_there(layout.evaluate_record(key))
-    record = Record(details={**encoded.details, "active_dimensions": _active_dimensions(encoded)})
+    record = Record(
+        details={
+            **encoded.details,
+            "active_dimensions": _active_dimensions(encoded),
+            "packages": {package: version(package) for package in PACKAGES},
+        }
+    )
     requested = registry.resolve(config.tasks)
     leaves = {leaf.name: leaf for request in requested for leaf in request.leaves()}
     jobs = []
@@ -163,8 +168,9 @@ def score(job: Job) -> TaskOutcome:
     expect_complete(result, job.request)
     name = job.request.name
     write_text(job.folder / f"{name}.json", _result_json(result))
-    samples.write(job.folder / f"{name}{SAMPLES_SUFFIX}", collected)
-    files = {file: sha256(job.folder / file) for file in (f"{name}.json", f"{name}{SAMPLES_SUFFIX}")}
+    samples.write(samples.path_of(job.folder, name), collected)
+    written = (job.folder / f"{name}.json", samples.path_of(job.folder, name))
+    files = {path.name: sha256(path) for path in written}
     details = {"score": float(result.main_score), "statistic": collected.statistic}
     return TaskOutcome(stage=STAGE, key=job.key, files=files, details=details)
 

@@ -1,22 +1,32 @@
-"""Report: the summary as `report.md` and `report.html`."""
+"""Report: the summary, with verdicts on claims and the winner of each use case, as `report.md` and `report.html`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from embrepro.benchmarking.speed import SpeedReport
+from embrepro.claims import known_values
+from embrepro.claims import verdicts as claim_verdicts
+from embrepro.claims.metrics import named_scores
+from embrepro.claims.verdicts import Claim, Verdict
 from embrepro.config.schema import Config
 from embrepro.files import read_model, write_text
 from embrepro.layout import Layout
-from embrepro.pipeline import judgement
 from embrepro.progress import console
+from embrepro.recommendation import evidence
+from embrepro.recommendation import rules as use_case_rules
+from embrepro.regression import published
 from embrepro.report import render_html, render_markdown, run_report
 from embrepro.results import provenance
+from embrepro.results.result_files import ResultNumbers, read_numbers, result_file
 from embrepro.results.summary import Summary
 
 
 def run(config: Config, layout: Layout) -> None:
     """Write both pages."""
     summary, speed = read(layout)
-    summary = judgement.judged(summary, speed, config.claim_files, config.rules_file)
+    summary = judged(summary, speed, config.claim_files, config.rules_file)
     found = provenance.collect(layout.root, device=config.device.name, threads=config.device.threads)
     document = run_report.build(summary, found, speed)
     write_text(layout.reports / "report.md", render_markdown.render(document))
@@ -29,3 +39,62 @@ def read(layout: Layout) -> tuple[Summary, SpeedReport | None]:
     speed_file = layout.reports / "speed.json"
     speed = read_model(speed_file, SpeedReport) if speed_file.is_file() else None
     return read_model(layout.reports / "summary.json", Summary), speed
+
+
+def judged(summary: Summary, speed: SpeedReport | None, claim_files: Sequence[Path], rules: Path | None) -> Summary:
+    """The summary with its claims and recommendations filled in.
+
+    Args:
+        summary: what the run found.
+        speed: its benchmark, if there was one.
+        claim_files: files of claims to judge, in order.
+        rules: file of the rules that decide each use case; without it, or without two models, nothing is recommended.
+    """
+    rows = [verdict.row() for verdict in verdicts(summary, speed, claim_files)]
+    winners = []
+    if rules is not None and summary.candidate != summary.baseline:
+        found = evidence.Evidence(
+            candidate=summary.candidate,
+            baseline=summary.baseline,
+            tasks=summary.tasks,
+            models=summary.models,
+            speed=speed,
+        )
+        winners = use_case_rules.recommend(use_case_rules.load_rules(rules), found)
+    return summary.model_copy(update={"claims": rows, "recommendations": winners})
+
+
+def verdicts(summary: Summary, speed: SpeedReport | None, claim_files: Sequence[Path]) -> list[Verdict]:
+    """Every claim of the files held against the run, and against the published scores of `conf/expected`."""
+    asked = [claim for path in claim_files for claim in claim_verdicts.load(path).claims]
+    sizes = {claim.metric.benchmark for claim in asked if claim.metric.kind == "benchmark_size"}
+    known = known_values.collect(
+        summary.tasks,
+        summary.models,
+        legacy=summary.legacy,
+        speed=speed,
+        numbers=_numbers(summary, asked),
+        published=published.published(),
+        benchmarks=_sizes(sizes),
+    )
+    return claim_verdicts.judge(asked, known)
+
+
+def _numbers(summary: Summary, asked: Sequence[Claim]) -> dict[str, dict[str, list[ResultNumbers]]]:
+    """The result files of the tasks of which a claim names a measure, by model and task."""
+    wanted = {(score.model, score.task) for claim in asked for score in named_scores(claim.metric)}
+    found: dict[str, dict[str, list[ResultNumbers]]] = {key: {} for key in summary.models}
+    for model, task in sorted(wanted):
+        if model in summary.models:
+            found[model][task] = read_numbers(Path(result_file(summary.models[model], task)))
+    return found
+
+
+def _sizes(names: set[str]) -> dict[str, int]:
+    """Number of tasks of mteb's benchmarks; mteb takes seconds to import, so it is asked only if a claim asks."""
+    if not names:
+        return {}
+    import mteb
+
+    known = {benchmark.name: benchmark for benchmark in mteb.get_benchmarks()}
+    return {name: len(known[name].tasks) for name in names if name in known}

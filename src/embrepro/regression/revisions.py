@@ -24,7 +24,6 @@ from embrepro.tasks import samples
 from embrepro.tasks.samples import Samples
 
 WORKSPACE = "workspace"
-SAMPLES_SUFFIX = ".samples.parquet"
 _SHORT = 8
 # Below refs/exps, beside the experiments, DVC keeps its own state and its queue.
 _NOT_EXPERIMENTS = ("refs/exps/exec/", "refs/exps/stash", "refs/exps/celery/")
@@ -114,7 +113,7 @@ class Side:
     def samples(self, key: str, task: str) -> Samples | str:
         """A model's per-sample scores on a task, or the reason in words why there are none."""
         model = self.run.models[key]
-        path = f"results/{model.name.replace('/', '__')}/{model.revision}/{task}{SAMPLES_SUFFIX}"
+        path = samples.path_of(Path("results") / model.name.replace("/", "__") / model.revision, task).as_posix()
         if self.revision.commit is None:
             file = self.root / path
             return samples.read(file) if file.is_file() else f"no per-sample scores of {task} in the working tree"

@@ -59,6 +59,11 @@ STS_SCORES = {
 }
 
 
+def path_of(folder: Path, task: str) -> Path:
+    """Where a task's samples lie in a folder of results, beside mteb's own file."""
+    return folder / f"{task}.samples.parquet"
+
+
 @dataclass
 class Samples:
     """Per-sample scores of one task and the statistic that makes its main score."""

@@ -1,0 +1,33 @@
+"""One speed report of all models, from what the benchmark stage wrote for each."""
+
+from __future__ import annotations
+
+from embrepro.benchmarking.speed import SpeedReport
+from embrepro.config.schema import Config
+from embrepro.files import read_model, write_json
+from embrepro.layout import Layout
+
+
+def combine(config: Config, layout: Layout) -> SpeedReport | None:
+    """All models' benchmarks as one, written to `reports/speed.json`; None, and no file, where there is none.
+
+    The baseline's numbers are those measured in turn with the candidate, where there are such.
+    """
+    measured = {
+        key: read_model(layout.benchmark(key), SpeedReport) for key in config.models if layout.benchmark(key).is_file()
+    }
+    if not measured:
+        layout.speed.unlink(missing_ok=True)
+        return None
+    leading = measured.get(config.candidate) or next(iter(measured.values()))
+    models = {key: each.models[key] for key, each in measured.items()} | leading.models
+    paired = {key: each for key, each in measured.items() if key != config.baseline}
+    report = SpeedReport(
+        baseline=config.baseline,
+        machine=leading.machine,
+        models=models,
+        throughput_ratio={key: each.throughput_ratio[key] for key, each in paired.items()},
+        latency_ratio={key: each.latency_ratio[key] for key, each in paired.items()},
+    )
+    write_json(layout.speed, report.model_dump())
+    return report
