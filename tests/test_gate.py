@@ -218,7 +218,7 @@ class TestPullRequestSummary:
 
     def test_text_from_a_run_cannot_become_markup_or_a_mention(self, states: Project, tmp_path: Path) -> None:
         from embrepro.regression.pages import gate_page
-        from embrepro.report import render_markdown
+        from embrepro.rendering import render_markdown
 
         old = revisions.load(states.root, "base")
         status = "<img src=x> | @everyone `rm` [link](http://example.org)"

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from rich.console import Console
 
-from embrepro.report import render_html, render_markdown, render_terminal
-from embrepro.report.model import (
+from embrepro.rendering import render_html, render_markdown, render_terminal
+from embrepro.rendering.model import (
     Alert,
     AlertLine,
     Code,
@@ -29,7 +29,7 @@ from embrepro.report.model import (
     Tile,
     Value,
 )
-from embrepro.report.text import visible
+from embrepro.rendering.text import visible
 
 PIECES = (
     "`",

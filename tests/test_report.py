@@ -16,8 +16,9 @@ import yaml
 
 import browser
 import report_data as data
-from embrepro.report import palette, render_html, render_markdown, run_report
-from embrepro.report.formats import quantity, signed
+from embrepro.rendering import palette, render_html, render_markdown
+from embrepro.rendering.formats import quantity, signed
+from embrepro.report import run_report
 from embrepro.report.origins import Origins
 from embrepro.report.sections.comparison import comparison_table
 from embrepro.report.sections.similarity import overlap

@@ -57,7 +57,7 @@ def test_a_comment_a_docstring_or_the_layout_of_the_code_makes_nothing_stale(pac
     ("data", "stages"),
     [
         ("suite/data/code_understanding.jsonl", {"download", "evaluate", "benchmark"}),
-        ("report/templates/report.css", {"report"}),
+        ("rendering/templates/report.css", {"report"}),
     ],
 )
 def test_data_files_of_a_package_count(data: str, stages: set[str], package: Path) -> None:

@@ -21,7 +21,7 @@ from embrepro.pipeline.aggregate import metrics
 from embrepro.regression import published
 from embrepro.regression.pages import reproduced_page
 from embrepro.regression.published import ExpectedFile, Judged, MeasuredRun
-from embrepro.report import render_markdown
+from embrepro.rendering import render_markdown
 from embrepro.results import summary as sm
 
 REPOSITORY = Path(__file__).parents[1]

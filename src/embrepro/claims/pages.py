@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from embrepro.report.formats import DASH
-from embrepro.report.model import Column, Document, Section, Table, Tone, Value
+from embrepro.rendering.formats import DASH
+from embrepro.rendering.model import Column, Document, Section, Table, Tone, Value
 from embrepro.results.summary import ClaimRow
 
 _TONES: dict[str, Tone] = {"reproduced": "good", "refuted": "bad", "not measured": "missing", "not defined": "even"}

@@ -28,7 +28,7 @@ def claims(
     from embrepro.claims.pages import claims_page
     from embrepro.files import dump_json
     from embrepro.pipeline import report as stage
-    from embrepro.report import render_terminal
+    from embrepro.rendering import render_terminal
 
     judged = stage.verdicts(*stage.read(Layout()), files or config.claim_files)
     found = [verdict for verdict in judged if not only or verdict.verdict == only]
@@ -48,7 +48,7 @@ def doctor(
     console.go_offline()
     from embrepro.doctor import examination
     from embrepro.doctor.pages import findings_page
-    from embrepro.report import render_terminal
+    from embrepro.rendering import render_terminal
     from embrepro.tasks import registry
 
     found = examination.examine(folder, lookup=registry.find)
@@ -71,7 +71,7 @@ def verify(
         from embrepro.files import write_json, write_text
         from embrepro.regression import published
         from embrepro.regression.pages import published_page, reproduced_page
-        from embrepro.report import render_markdown, render_terminal
+        from embrepro.rendering import render_markdown, render_terminal
 
         expectations = published.load(files or [])
         measured = published.last_run(Layout())

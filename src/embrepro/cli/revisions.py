@@ -23,7 +23,7 @@ def compare(
         from embrepro.files import dump_json
         from embrepro.regression import diff, revisions
         from embrepro.regression.pages import comparison_page
-        from embrepro.report import render_html, render_markdown, render_terminal
+        from embrepro.rendering import render_html, render_markdown, render_terminal
 
         root = Layout().root
         comparison = diff.compare(revisions.load(root, old), revisions.load(root, new))
@@ -50,7 +50,7 @@ def gate(
         from embrepro.regression import gate as decision
         from embrepro.regression import revisions
         from embrepro.regression.pages import GATE_MARKER, gate_page
-        from embrepro.report import render_markdown, render_terminal
+        from embrepro.rendering import render_markdown, render_terminal
 
         chosen, root = decision.rules(rules), Layout().root
         outcome = decision.judge(revisions.load(root, against), revisions.load(root, revision), chosen)
@@ -72,7 +72,7 @@ def history(
         from embrepro.files import write_text
         from embrepro.regression import history as past
         from embrepro.regression.pages import history_page
-        from embrepro.report import render_html, render_terminal
+        from embrepro.rendering import render_html, render_terminal
 
         points = past.read(Layout().root, until)
         page = history_page(points, last)

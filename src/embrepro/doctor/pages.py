@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from embrepro.doctor.examination import Finding
-from embrepro.report.model import Column, Document, Section, Table, Tone, Value
+from embrepro.rendering.model import Column, Document, Section, Table, Tone, Value
 
 _TONES: dict[str, Tone] = {"error": "bad", "warning": "warn", "note": "even"}
 

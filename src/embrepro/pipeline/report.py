@@ -17,7 +17,8 @@ from embrepro.progress import console
 from embrepro.recommendation import evidence
 from embrepro.recommendation import rules as use_case_rules
 from embrepro.regression import published
-from embrepro.report import render_html, render_markdown, run_report
+from embrepro.rendering import render_html, render_markdown
+from embrepro.report import run_report
 from embrepro.results import provenance
 from embrepro.results.result_files import ResultNumbers, read_numbers, result_file
 from embrepro.results.summary import Summary

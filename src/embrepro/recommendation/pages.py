@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from embrepro.report.formats import DASH
-from embrepro.report.model import Column, Section, Table, Tone, Value
+from embrepro.rendering.formats import DASH
+from embrepro.rendering.model import Column, Section, Table, Tone, Value
 from embrepro.results.summary import Recommendation
 
 _TONES: dict[str, Tone] = {"tie": "even", "neither": "even", "not measured": "missing"}

@@ -13,10 +13,10 @@ from embrepro.regression.diff import RevisionComparison, ScoreChange
 from embrepro.regression.gate import GateOutcome, Note
 from embrepro.regression.history import Point, series
 from embrepro.regression.published import CLOSE, ExpectedFile, Judged, MeasuredRun
-from embrepro.report.drawing import THIRD, svg_of
-from embrepro.report.formats import DASH
-from embrepro.report.model import Code, Column, Document, Figure, Link, Section, Table, Tone, Value, Words
-from embrepro.report.palette import LIGHT
+from embrepro.rendering.drawing import THIRD, svg_of
+from embrepro.rendering.formats import DASH
+from embrepro.rendering.model import Code, Column, Document, Figure, Link, Section, Table, Tone, Value, Words
+from embrepro.rendering.palette import LIGHT
 
 GATE_MARKER = "embrepro gate"
 _VERDICT_TONES: dict[str, Tone] = {"OK": "good", "close": "warn", "FAIL": "bad", "not run": "even"}

@@ -1,1 +1,1 @@
-"""The report and every other page: tables, charts, and their renderers."""
+"""The report of a run: its sections, their tables and charts."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from embrepro.benchmarking.speed import RepeatedMeasure
-from embrepro.report.formats import probability, quantity, signed, signed_interval
-from embrepro.report.model import Column, Tone, Value
+from embrepro.rendering.formats import probability, quantity, signed, signed_interval
+from embrepro.rendering.model import Column, Tone, Value
 from embrepro.report.origins import Origins
 from embrepro.results.summary import Cell, ScoreDifference, Summary, TaskRow
 
@@ -21,6 +21,18 @@ def model_keys(summary: Summary) -> list[str]:
     first = [summary.baseline, summary.candidate]
     others = sorted(key for key in summary.models if key not in first)
     return list(dict.fromkeys(first + others))
+
+
+def role_of(summary: Summary, model: str) -> str:
+    """The part a model plays in the comparison: baseline, candidate or other."""
+    if model == summary.candidate:
+        return "candidate"
+    return "baseline" if model == summary.baseline else "other"
+
+
+def legend_of_roles(summary: Summary) -> list[tuple[str, str]]:
+    """Mark and name of every model."""
+    return [(role_of(summary, key), f"{key} ({summary.models[key].role})") for key in model_keys(summary)]
 
 
 def missing_tasks(summary: Summary, model: str) -> list[str]:

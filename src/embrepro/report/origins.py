@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from embrepro.benchmarking.speed import SpeedReport
-from embrepro.report.formats import DASH, names, score, signed
-from embrepro.report.model import Fact, Origin
+from embrepro.rendering.formats import DASH, names, score, signed
+from embrepro.rendering.model import Fact, Origin
 from embrepro.results.provenance import Provenance
 from embrepro.results.result_files import result_file
 from embrepro.results.summary import LegacyScore, ModelCard, ScoreDifference, Summary, TaskRow

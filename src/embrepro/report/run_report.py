@@ -5,9 +5,9 @@ from __future__ import annotations
 from embrepro.benchmarking.speed import SpeedReport
 from embrepro.claims.pages import claims_section
 from embrepro.recommendation.pages import recommendation_section
+from embrepro.rendering.formats import quantity, score, signed, signed_interval
+from embrepro.rendering.model import Alert, AlertLine, Document, Tile
 from embrepro.report.cells import compares, missing_tasks, model_keys
-from embrepro.report.formats import quantity, score, signed, signed_interval
-from embrepro.report.model import Alert, AlertLine, Document, Tile
 from embrepro.report.origins import Origins
 from embrepro.report.sections import comparison, custom_suite, models, similarity, status, task_types, tradeoff
 from embrepro.report.sections import provenance as provenance_section

@@ -6,6 +6,10 @@ from typing import Any
 
 import altair as alt
 
+from embrepro.rendering.drawing import FULL, Drawing, names_axis, svg_of, tone_colour
+from embrepro.rendering.formats import DASH, score, score_interval, signed
+from embrepro.rendering.model import Column, Figure, Section, Table, Value
+from embrepro.rendering.palette import LIGHT
 from embrepro.report.cells import (
     compares,
     difference_cells,
@@ -16,11 +20,7 @@ from embrepro.report.cells import (
     why_no_mean,
     why_no_score,
 )
-from embrepro.report.drawing import FULL, Drawing, names_axis, svg_of, tone_colour
-from embrepro.report.formats import DASH, score, score_interval, signed
-from embrepro.report.model import Column, Figure, Section, Table, Value
 from embrepro.report.origins import Origins
-from embrepro.report.palette import LIGHT
 from embrepro.results.summary import Means, Summary, TaskRow
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from embrepro.rendering.formats import score
+from embrepro.rendering.model import Column, Section, Table, Value
 from embrepro.report.cells import missing_tasks
-from embrepro.report.formats import score
-from embrepro.report.model import Column, Section, Table, Value
 from embrepro.report.origins import Origins
 from embrepro.results.summary import LegacyScore, Summary
 

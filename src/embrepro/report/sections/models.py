@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from embrepro.rendering.formats import DASH, yes_no
+from embrepro.rendering.model import Column, Section, Table, Value
 from embrepro.report.cells import model_keys
-from embrepro.report.formats import DASH, yes_no
-from embrepro.report.model import Column, Section, Table, Value
 from embrepro.results.summary import ModelCard, Summary
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from embrepro.rendering.formats import DASH
+from embrepro.rendering.model import Column, Section, Table, Value
 from embrepro.report.cells import model_keys, task_name
-from embrepro.report.formats import DASH
-from embrepro.report.model import Column, Section, Table, Value
 from embrepro.report.origins import Origins
 from embrepro.results.provenance import Provenance
 from embrepro.results.result_files import result_file

@@ -7,10 +7,11 @@ from itertools import accumulate
 
 import altair as alt
 
-from embrepro.report.drawing import Drawing, figure, role_of
-from embrepro.report.formats import DASH
-from embrepro.report.model import Column, Figure, Section, Table, Value
-from embrepro.report.palette import LIGHT
+from embrepro.rendering.drawing import Drawing, figure
+from embrepro.rendering.formats import DASH
+from embrepro.rendering.model import Column, Figure, Section, Table, Value
+from embrepro.rendering.palette import LIGHT
+from embrepro.report.cells import role_of
 from embrepro.results.summary import Histogram, Summary
 
 

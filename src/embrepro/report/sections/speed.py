@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from embrepro.benchmarking.speed import SpeedReport, Throughput
+from embrepro.rendering.formats import DASH, quantity
+from embrepro.rendering.model import Column, Section, Table, Value
 from embrepro.report.cells import measure, model_keys
-from embrepro.report.formats import DASH, quantity
-from embrepro.report.model import Column, Section, Table, Value
 from embrepro.report.origins import Origins
 from embrepro.report.sections import speed_charts
 from embrepro.results.summary import Summary

@@ -9,22 +9,11 @@ from typing import Any
 import altair as alt
 
 from embrepro.benchmarking.speed import ModelSpeed, SpeedReport
-from embrepro.report.cells import model_keys
-from embrepro.report.drawing import (
-    THIRD,
-    Drawing,
-    figure,
-    legend_of_roles,
-    log_axis,
-    log_domain,
-    log_scale,
-    role_colour,
-    role_of,
-    role_shape,
-)
-from embrepro.report.formats import quantity
-from embrepro.report.model import Figure
-from embrepro.report.palette import LIGHT
+from embrepro.rendering.drawing import THIRD, Drawing, figure, log_axis, log_domain, log_scale, role_colour, role_shape
+from embrepro.rendering.formats import quantity
+from embrepro.rendering.model import Figure
+from embrepro.rendering.palette import LIGHT
+from embrepro.report.cells import legend_of_roles, model_keys, role_of
 from embrepro.results.summary import Summary
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from embrepro.rendering.formats import DASH, names, score
+from embrepro.rendering.model import Column, Section, Table, Value
 from embrepro.report.cells import model_keys, task_name, why_no_score
-from embrepro.report.formats import DASH, names, score
-from embrepro.report.model import Column, Section, Table, Value
 from embrepro.results.summary import Cell, Summary, TaskRow
 
 

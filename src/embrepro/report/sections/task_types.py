@@ -6,12 +6,19 @@ from typing import Any
 
 import altair as alt
 
-from embrepro.report.cells import compares, mean_difference_cells, missing_tasks, model_keys, role_columns
-from embrepro.report.drawing import FULL, Drawing, legend_of_roles, names_axis, role_colour, role_shape, svg_of
-from embrepro.report.formats import DASH, score
-from embrepro.report.model import Column, Figure, Section, Table, Value
+from embrepro.rendering.drawing import FULL, Drawing, names_axis, role_colour, role_shape, svg_of
+from embrepro.rendering.formats import DASH, score
+from embrepro.rendering.model import Column, Figure, Section, Table, Value
+from embrepro.rendering.palette import LIGHT
+from embrepro.report.cells import (
+    compares,
+    legend_of_roles,
+    mean_difference_cells,
+    missing_tasks,
+    model_keys,
+    role_columns,
+)
 from embrepro.report.origins import Origins
-from embrepro.report.palette import LIGHT
 from embrepro.results.summary import Summary
 
 

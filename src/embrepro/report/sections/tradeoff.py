@@ -10,23 +10,21 @@ from typing import Any
 import altair as alt
 
 from embrepro.benchmarking.speed import ModelSpeed, SpeedReport, Throughput
-from embrepro.report.cells import model_keys
-from embrepro.report.drawing import (
+from embrepro.rendering.drawing import (
     Drawing,
     figure,
-    legend_of_roles,
     log_axis,
     log_domain,
     log_scale,
     role_colour,
-    role_of,
     role_shape,
     shorten,
 )
-from embrepro.report.formats import DASH, quantity, score, yes_no
-from embrepro.report.model import Column, Figure, Section, Table, Value
+from embrepro.rendering.formats import DASH, quantity, score, yes_no
+from embrepro.rendering.model import Column, Figure, Section, Table, Value
+from embrepro.rendering.palette import LIGHT
+from embrepro.report.cells import legend_of_roles, model_keys, role_of
 from embrepro.report.origins import Origins
-from embrepro.report.palette import LIGHT
 from embrepro.results.summary import Summary
 from embrepro.statistics.pareto import undominated
 

@@ -12,9 +12,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from markupsafe import escape as escape_markup
 
-from embrepro.report import palette
-from embrepro.report.model import Code, Document, Link
-from embrepro.report.text import visible
+from embrepro.rendering import palette
+from embrepro.rendering.model import Code, Document, Link
+from embrepro.rendering.text import visible
 
 
 def render(document: Document) -> str:
@@ -45,7 +45,7 @@ def escape(value: object) -> object:
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("embrepro.report"),
+        loader=PackageLoader("embrepro.rendering"),
         autoescape=True,
         finalize=escape,
         undefined=StrictUndefined,
@@ -70,4 +70,4 @@ def _style() -> str:
 
 
 def _template(name: str) -> str:
-    return resources.files("embrepro.report").joinpath("templates", name).read_text(encoding="utf-8")
+    return resources.files("embrepro.rendering").joinpath("templates", name).read_text(encoding="utf-8")

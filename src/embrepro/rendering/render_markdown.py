@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from embrepro.report.model import Alert, Code, Document, Link, Section, Table, Tile, Value, Words, spans
-from embrepro.report.text import visible
+from embrepro.rendering.model import Alert, Code, Document, Link, Section, Table, Tile, Value, Words, spans
+from embrepro.rendering.text import visible
 
 # What GitHub takes for markup, a mention, a reference to an issue, or an address to link, also without any markup. An
 # underscore between letters is no emphasis, and stays readable.

@@ -9,10 +9,8 @@ from collections.abc import Callable
 
 import altair as alt
 
-from embrepro.report.cells import model_keys
-from embrepro.report.model import Figure
-from embrepro.report.palette import LIGHT
-from embrepro.results.summary import Summary
+from embrepro.rendering.model import Figure
+from embrepro.rendering.palette import LIGHT
 
 _FONT = "'Segoe UI', Roboto, 'Noto Sans', 'Liberation Sans', Arial, sans-serif"
 _SHAPES = {"baseline": "circle", "candidate": "diamond", "other": "square"}
@@ -91,18 +89,6 @@ def log_domain(values: list[float], margin: float = 0.5) -> list[float]:
     low, high = min(values), max(values)
     factor = 1 / (1 - margin / 2) if high > 1.5 * low else 2
     return [low / factor, high * factor]
-
-
-def role_of(summary: Summary, model: str) -> str:
-    """The part a model plays in the comparison: baseline, candidate or other."""
-    if model == summary.candidate:
-        return "candidate"
-    return "baseline" if model == summary.baseline else "other"
-
-
-def legend_of_roles(summary: Summary) -> list[tuple[str, str]]:
-    """Mark and name of every model."""
-    return [(role_of(summary, key), f"{key} ({summary.models[key].role})") for key in model_keys(summary)]
 
 
 def tone_colour(field_name: str) -> alt.Color:

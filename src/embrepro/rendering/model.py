@@ -95,7 +95,7 @@ class Figure:
     """A chart with what it shows in words.
 
     `svg`, and `narrow` for a phone where the other would be too small, draw when called. They are the only markup in a
-    document: SVG as `report.drawing` makes it. The legend pairs a key of the style sheet with its name.
+    document: SVG as `rendering.drawing` makes it. The legend pairs a key of the style sheet with its name.
     """
 
     id: str

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from embrepro.report.model import Code, Document, Section, Table, Value, Words, spans
-from embrepro.report.text import visible
+from embrepro.rendering.model import Code, Document, Section, Table, Value, Words, spans
+from embrepro.rendering.text import visible
 
 WIDE = 200
 """Columns of a terminal that is none, such as a log file: there is no edge to wrap at."""
