@@ -15,14 +15,15 @@ from tokenizers import Tokenizer
 
 from conftest import build_static_model
 from embrepro import models
-from embrepro.benchmarking import clock, combining, stage
+from embrepro.benchmarking import clock, combining
 from embrepro.benchmarking.speed import ModelSpeed, RepeatedMeasure, SpeedReport
-from embrepro.benchmarking.stage import LENGTHS, Setting
 from embrepro.config.compose import compose_values
 from embrepro.config.schema import Config, Device, ModelConfig, parse_config
 from embrepro.errors import ConfigError, KitError
 from embrepro.files import read_json
 from embrepro.layout import Layout
+from embrepro.pipeline import benchmark as stage
+from embrepro.pipeline.benchmark import LENGTHS, Setting
 from embrepro.sources import models as model_sources
 
 REPOSITORY = Path(__file__).parents[1]

@@ -22,12 +22,11 @@ import yaml
 import tiny_mirror
 from conftest import REPOSITORY, build_static_model
 from embrepro import suite
-from embrepro.benchmarking import stage
 from embrepro.config.compose import compose_values
 from embrepro.config.schema import Config, parse_config
 from embrepro.errors import ConfigError, KitError, SourceError
 from embrepro.layout import Layout
-from embrepro.pipeline import aggregate, check, download, encode, evaluate, report
+from embrepro.pipeline import aggregate, benchmark, check, download, encode, evaluate, report
 from embrepro.tasks import encode_requests, freezing, registry, samples
 from tiny_mirror import CLASSIFICATION, RETRIEVAL, STS, TASKS
 
@@ -474,7 +473,7 @@ def test_a_sparse_model_goes_through_all_stages(sources: Path, sparse_folder: Pa
     chosen, layout = parse_config(changed, "test"), Layout(tmp_path)
     scores = run(chosen, layout)["models"]["small"]["scores"]
     assert all(score is not None for score in scores.values())
-    speed = stage.run(chosen, layout, "small").models["small"]
+    speed = benchmark.run(chosen, layout, "small").models["small"]
     summary, _ = report.read(layout)
     card = summary.models["small"]
     assert (card.family, card.similarity, card.dimensions) == ("sparse", "dot", speed.dimensions)
@@ -501,7 +500,7 @@ def test_a_cross_encoder_goes_through_all_stages_beside_an_embedding_model(
     assert metrics["models"]["small"]["scores"][tiny_mirror.RERANKING] > 0
     assert "a cross-encoder scores documents that are ranked already" in metrics["status"]["small"][RETRIEVAL]
     assert metrics["models"]["big"]["scores"][RETRIEVAL] is not None
-    assert stage.run(chosen, layout, "small").models["small"].dimensions is None
+    assert benchmark.run(chosen, layout, "small").models["small"].dimensions is None
     summary, _ = report.read(layout)
     row = next(row for row in summary.tasks if row.name == tiny_mirror.RERANKING)
     assert row.difference is not None

@@ -23,7 +23,7 @@ STAGES = {
     "download": "embrepro.pipeline.download",
     "encode": "embrepro.pipeline.encode",
     "evaluate": "embrepro.pipeline.evaluate",
-    "benchmark": "embrepro.benchmarking.stage",
+    "benchmark": "embrepro.pipeline.benchmark",
     "aggregate": "embrepro.pipeline.aggregate",
     "report": "embrepro.pipeline.report",
     "check": "embrepro.pipeline.check",

@@ -1,1 +1,1 @@
-"""Speed, latency and memory: the stage that measures them, its clock, its results."""
+"""Speed, latency and memory: the clock that measures them, and what was measured."""

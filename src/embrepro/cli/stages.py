@@ -51,7 +51,7 @@ def benchmark(model: ModelName) -> None:
     """Measure a model's speed, memory and size in turn with the baseline's."""
     # Speed is measured as users have it: with every instruction and thread that the libraries choose.
     config = read_offline()
-    from embrepro.benchmarking import stage
+    from embrepro.pipeline import benchmark as stage
 
     stage.run(config, Layout(), _key(model))
 
