@@ -6,12 +6,15 @@ SHELL := /bin/bash
 
 DEVICE ?= cpu
 VENV := .venv
+# One worker a core, four at the most, as each takes some GB; JOBS=0 runs the tests in one process.
+JOBS ?= $(shell cores=$$(nproc); echo $$((cores < 4 ? cores : 4)))
+PARALLEL := --numprocesses=$(JOBS) --dist=loadgroup
 LOCK_TOOLS := .cache/lock-tools
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHON
 # The words of this call are for its own targets, not for a make that one of them starts (the tests do).
 MAKEOVERRIDES :=
-unexport ARGS BASE BASELINE DEVICE IMAGES MODEL RUNTIME SET TASKS UPGRADE
+unexport ARGS BASE BASELINE DEVICE IMAGES JOBS MODEL RUNTIME SET TASKS UPGRADE
 
 # Hydra overrides from the words given on the command line, if any.
 OVERRIDES := $(if $(MODEL),-S 'model=$(MODEL)') $(if $(BASELINE),-S 'baseline=$(BASELINE)') \
@@ -32,6 +35,7 @@ help: ## Show this list
 		"SET='KEY=VALUE'" 'make repro: any one setting more' \
 		'IMAGES=cpu' 'make images: only this target' \
 		'BASE=IMAGE@sha256:...' 'make images: a base of your own, with Python 3.11 and its venv module' \
+		'JOBS=N' 'make test: worker processes (default: one a core, four at the most)' \
 		"ARGS='...'" 'further arguments for pytest (make test), dvc (make repro), the engine (make images)' \
 		'PYTHON=PATH' 'make env: the Python 3.11 to use' \
 		'UPGRADE=1' 'make locks: take the newest versions that pyproject.toml allows'
@@ -48,10 +52,10 @@ repro: env ## Run the pipeline and say where the report lies
 	exit $$status
 
 test: env ## Run all tests
-	@python -m pytest $(ARGS)
+	@python -m pytest $(PARALLEL) $(ARGS)
 
 test-fast: env ## Run the tests that take seconds
-	@python -m pytest -m 'not slow' $(ARGS)
+	@python -m pytest $(PARALLEL) -m 'not slow' $(ARGS)
 
 lint: env ## Check style and annotations
 	@ruff check src tests scripts

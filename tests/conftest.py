@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -146,6 +147,25 @@ def copy_repository(target: Path) -> None:
         if source.is_file() and name != "dvc.lock" and not name.startswith("reports/"):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target / name)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together, on one of xdist's workers, the tests of a module, and all tests that build or run images.
+
+    Their fixtures (a project that has run, an image) are made once a worker. What takes longest starts first, so
+    that no worker ends long before the other.
+    """
+    cost: Counter[str] = Counter()
+    for item in items:
+        group = "docker" if item.get_closest_marker("docker") else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
+        cost[group] += 20 if item.get_closest_marker("slow") else 1
+
+    def order(item: pytest.Item) -> tuple[bool, int]:
+        group = item.get_closest_marker("xdist_group").args[0]  # type: ignore[union-attr]
+        return group != "docker", -cost[group]
+
+    items.sort(key=order)
 
 
 @pytest.fixture(scope="session")
