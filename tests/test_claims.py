@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from embrepro.claims.known_values import KnownValues, collect
-from embrepro.claims.verdicts import Claim, Verdict, judge, load
+from embrepro.claims.known_values import KnownValues, collect_known_values
+from embrepro.claims.verdicts import Claim, Verdict, judge_claims, read_claims
 from embrepro.errors import ConfigError
 from embrepro.regression import published
 from embrepro.results.quantities import QUANTITIES, table_of_quantities
@@ -66,7 +66,7 @@ def verdict(
     facts: KnownValues | None = None,
     **more: Any,
 ) -> Verdict:
-    (found,) = judge([claim(metric, claimed, **more)], facts or KnownValues())
+    (found,) = judge_claims([claim(metric, claimed, **more)], facts or KnownValues())
     return found
 
 
@@ -261,19 +261,22 @@ class TestArithmetic:
 
 class TestTheAnalysis:
     def test_every_statement_is_there(self) -> None:
-        groups = Counter(claim.group for claim in load(CLAIMS / "analysis.yaml").claims if claim.group)
+        groups = Counter(claim.group for claim in read_claims(CLAIMS / "analysis.yaml").claims if claim.group)
         assert groups == STATEMENTS
 
     def test_every_number_is_claimed(self) -> None:
         claimed = set()
-        for each in load(CLAIMS / "analysis.yaml").claims:
+        for each in read_claims(CLAIMS / "analysis.yaml").claims:
             if each.claimed is not None:
                 claimed |= {each.claimed.value, each.claimed.at_least, each.claimed.at_most}
         numbers = {float(word) for word in NUMBERS.split()}
         assert numbers - claimed == set()
 
     def test_what_needs_no_model_is_decided_without_one(self) -> None:
-        verdicts = {found.id: found.verdict for found in judge(load(CLAIMS / "analysis.yaml").claims, KnownValues())}
+        verdicts = {
+            found.id: found.verdict
+            for found in judge_claims(read_claims(CLAIMS / "analysis.yaml").claims, KnownValues())
+        }
         decided = {name: outcome for name, outcome in verdicts.items() if outcome in ("reproduced", "refuted")}
         assert decided == {
             "difference_banking77": "reproduced",
@@ -311,7 +314,7 @@ class TestTheAnalysis:
             "TwentyNewsgroupsClustering": 0.4649,
         }
         facts = KnownValues(scores={"minilm": scores}, status={"minilm": dict.fromkeys(scores, "scored")})
-        found = {each.id: each for each in judge(load(CLAIMS / "analysis.yaml").claims, facts)}
+        found = {each.id: each for each in judge_claims(read_claims(CLAIMS / "analysis.yaml").claims, facts)}
         assert {
             name: found[name].verdict
             for name in (
@@ -332,11 +335,11 @@ class TestTheAnalysis:
         assert "en where mteb expects the ISO 639-3 code eng" in found["four_failed"].explanation
 
     def test_the_model_overview_holds_its_numbers(self) -> None:
-        overview = load(CLAIMS / "overview.yaml").claims
+        overview = read_claims(CLAIMS / "overview.yaml").claims
         values = {each.claimed.value for each in overview if each.claimed}
         expected = {69.57, 57.02, 2800, 68.06, 14200, 57.46, 4000, 74.30, 39.01, 1800, 69.84, 32.56, 9000}
         assert expected | {37.25, 7000, 38.0, 50.5, 37.2, 48.7, 34000, 30, 750, 43, 1360} <= values
-        assert "not defined" in {found.verdict for found in judge(overview, KnownValues())}
+        assert "not defined" in {found.verdict for found in judge_claims(overview, KnownValues())}
 
 
 class TestFiles:
@@ -373,7 +376,7 @@ class TestFiles:
         self, tmp_path: Path, changes: dict[str, Any], message: str
     ) -> None:
         with pytest.raises(ConfigError, match=message):
-            load(self.write(tmp_path, **changes))
+            read_claims(self.write(tmp_path, **changes))
 
     def test_ids_are_unique(self, tmp_path: Path) -> None:
         path = self.write(tmp_path)
@@ -381,20 +384,20 @@ class TestFiles:
         content["claims"] *= 2
         path.write_text(yaml.safe_dump(content), encoding="utf-8")
         with pytest.raises(ConfigError, match="more than once: it"):
-            load(path)
+            read_claims(path)
 
     def test_a_missing_or_broken_file_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"nothing\.yaml"):
-            load(tmp_path / "nothing.yaml")
+            read_claims(tmp_path / "nothing.yaml")
         (tmp_path / "broken.yaml").write_text("claims: [", encoding="utf-8")
         with pytest.raises(ConfigError, match="not valid YAML"):
-            load(tmp_path / "broken.yaml")
+            read_claims(tmp_path / "broken.yaml")
 
     def test_the_documented_example_is_a_claims_file(self, tmp_path: Path) -> None:
         page = (CLAIMS.parents[2] / "docs" / "claims.md").read_text(encoding="utf-8")
         example = page.split("```yaml\n")[1].split("```")[0]
         (tmp_path / "example.yaml").write_text(example, encoding="utf-8")
-        assert len(load(tmp_path / "example.yaml").claims) == 4
+        assert len(read_claims(tmp_path / "example.yaml").claims) == 4
 
 
 def test_facts_are_collected_from_what_a_run_wrote() -> None:
@@ -410,7 +413,7 @@ def test_facts_are_collected_from_what_a_run_wrote() -> None:
         size_mb=91.2,
         dimensions=384,
     )
-    facts = collect(
+    facts = collect_known_values(
         [TaskRow(name="STS12", type="STS", metric="cosine_spearman", cells=cells)],
         {"minilm": card, "potion": card},
         legacy=[

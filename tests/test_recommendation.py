@@ -11,7 +11,7 @@ import yaml
 from embrepro.benchmarking.speed import Latency, Machine, ModelSpeed, RepeatedMeasure, SpeedReport, Throughput
 from embrepro.errors import ConfigError
 from embrepro.recommendation.evidence import Evidence
-from embrepro.recommendation.rules import RecommendationRules, load_rules, recommend
+from embrepro.recommendation.rules import RecommendationRules, read_rules, recommend
 from embrepro.results.quantities import Measurements, read_quantity
 from embrepro.results.summary import Cell, Interval, ModelCard, Recommendation, ScoreDifference, TaskRow
 
@@ -90,7 +90,7 @@ def evidence(
 
 
 def decide(found: Evidence, title: str) -> Recommendation:
-    return next(each for each in recommend(load_rules(DEFAULT), found) if each.use_case == title)
+    return next(each for each in recommend(read_rules(DEFAULT), found) if each.use_case == title)
 
 
 SUITE = [
@@ -100,7 +100,7 @@ SUITE = [
 
 
 def test_the_seven_use_cases_of_the_analysis_are_decided() -> None:
-    decided = recommend(load_rules(DEFAULT), evidence(SUITE))
+    decided = recommend(read_rules(DEFAULT), evidence(SUITE))
     assert [(each.use_case, each.winner) for each in decided] == [
         ("Retrieval quality", "good"),
         ("High throughput", "fast"),
@@ -117,7 +117,7 @@ def test_a_claimed_winner_stands_only_in_a_run_of_the_models_that_the_claim_is_a
     renamed = evidence(SUITE).model_copy(
         update={"candidate": "qwen25", "baseline": "minilm", "tasks": [], "models": {}}
     )
-    assert [each.claimed for each in recommend(load_rules(DEFAULT), renamed)] == ["minilm"] + ["qwen25"] * 6
+    assert [each.claimed for each in recommend(read_rules(DEFAULT), renamed)] == ["minilm"] + ["qwen25"] * 6
 
 
 def test_a_claimed_winner_must_be_one_of_the_compared_models() -> None:
@@ -181,7 +181,7 @@ def test_an_interval_that_straddles_a_limit_does_not_meet_it() -> None:
 
 def test_what_was_not_measured_is_named_and_not_guessed() -> None:
     found = evidence([row("SciFact", (0.6, 0.6))], fast=None, sizes=(None, 90))
-    assert {each.use_case: (each.outcome, each.reason) for each in recommend(load_rules(DEFAULT), found)} == {
+    assert {each.use_case: (each.outcome, each.reason) for each in recommend(read_rules(DEFAULT), found)} == {
         "Retrieval quality": (
             "tie",
             "retrieval and reranking score not distinguishable (+0.000 [-0.020, +0.020]); "
@@ -285,7 +285,7 @@ def test_wrong_rules_are_refused(tmp_path: Path, change: dict[str, Any], message
     path = tmp_path / "rules.yaml"
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     with pytest.raises(ConfigError, match=message):
-        load_rules(path)
+        read_rules(path)
 
 
 def test_a_requirement_has_one_limit() -> None:

@@ -457,6 +457,22 @@ class TestInChromium:
         seen = "[...document.querySelectorAll('#table-comparison tbody tr')].every(row => row.offsetHeight > 20)"
         assert desktop.run(seen)
 
+    def test_a_phone_shows_navigation_and_names_whole(self, desktop: browser.Page) -> None:
+        desktop.resize(390)
+        assert desktop.run(
+            "[...document.querySelectorAll('.bar nav a')].every(link => link.getBoundingClientRect().right <= 390"
+            " && document.elementFromPoint(link.getBoundingClientRect().left + 3, link.getBoundingClientRect().top + 8) === link)"
+        )
+        shown = desktop.run(
+            "[...document.querySelectorAll('.switch svg+svg text')].map(text => text.textContent).join('')"
+        )
+        assert "\u2026" not in shown
+        for task in data.summary().tasks:
+            if task.difference is not None:
+                assert task.name in shown.replace("\n", "")
+        cut = "[...document.querySelectorAll('.restack .tone')].filter(chip => chip.scrollWidth > chip.clientWidth + 1).length"
+        assert desktop.run(cut) == 0
+
     def test_the_summary_fits_one_screen(self, desktop: browser.Page) -> None:
         assert desktop.run("document.querySelector('.tiles').getBoundingClientRect().bottom") < 900
 

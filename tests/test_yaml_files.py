@@ -31,8 +31,8 @@ def _expected(path: Path) -> object:
 
 READERS = {
     "params.yaml": (read_params, REPOSITORY / "params.yaml"),
-    "claims.yaml": (verdicts.load, CONF / "documents" / "claims" / "overview.yaml"),
-    "recommendation.yaml": (rules.load_rules, CONF / "documents" / "recommendation" / "default.yaml"),
+    "claims.yaml": (verdicts.read_claims, CONF / "documents" / "claims" / "overview.yaml"),
+    "recommendation.yaml": (rules.read_rules, CONF / "documents" / "recommendation" / "default.yaml"),
     "gate.yaml": (gate.rules, CONF / "gate" / "default.yaml"),
     "expected.yaml": (_expected, CONF / "expected" / "mpnet.yaml"),
 }

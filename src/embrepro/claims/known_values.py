@@ -47,7 +47,7 @@ class KnownValues(BaseModel):
         return KnownValues(scores=scores, status=status)
 
 
-def collect(
+def collect_known_values(
     tasks: Sequence[TaskRow],
     models: Mapping[str, ModelCard],
     *,

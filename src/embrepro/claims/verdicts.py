@@ -133,7 +133,7 @@ class Verdict(Strict):
         return summary.ClaimRow(**{name: getattr(self, name) for name in summary.ClaimRow.model_fields})
 
 
-def load(path: Path) -> ClaimsFile:
+def read_claims(path: Path) -> ClaimsFile:
     """Read a claims file.
 
     Raises:
@@ -143,8 +143,8 @@ def load(path: Path) -> ClaimsFile:
     return read_document(path, ClaimsFile, "a claims file", "docs/claims.md")
 
 
-def judge(claims: Iterable[Claim], facts: KnownValues) -> list[Verdict]:
-    """Hold every claim against the facts, in the order given."""
+def judge_claims(claims: Iterable[Claim], facts: KnownValues) -> list[Verdict]:
+    """Judge every claim by what is known, in the order given."""
     return [_judge(claim, facts) for claim in claims]
 
 

@@ -61,15 +61,15 @@ def judged(summary: Summary, speed: SpeedReport | None, claim_files: Sequence[Pa
             models=summary.models,
             speed=speed,
         )
-        winners = use_case_rules.recommend(use_case_rules.load_rules(rules), found)
+        winners = use_case_rules.recommend(use_case_rules.read_rules(rules), found)
     return summary.model_copy(update={"claims": rows, "recommendations": winners})
 
 
 def verdicts(summary: Summary, speed: SpeedReport | None, claim_files: Sequence[Path]) -> list[Verdict]:
     """Every claim of the files held against the run, and against the published scores of `conf/expected`."""
-    asked = [claim for path in claim_files for claim in claim_verdicts.load(path).claims]
+    asked = [claim for path in claim_files for claim in claim_verdicts.read_claims(path).claims]
     sizes = {claim.metric.benchmark for claim in asked if claim.metric.kind == "benchmark_size"}
-    known = known_values.collect(
+    known = known_values.collect_known_values(
         summary.tasks,
         summary.models,
         legacy=summary.legacy,
@@ -78,7 +78,7 @@ def verdicts(summary: Summary, speed: SpeedReport | None, claim_files: Sequence[
         published=published.published(),
         benchmarks=_sizes(sizes),
     )
-    return claim_verdicts.judge(asked, known)
+    return claim_verdicts.judge_claims(asked, known)
 
 
 def _numbers(summary: Summary, asked: Sequence[Claim]) -> dict[str, dict[str, list[ResultNumbers]]]:

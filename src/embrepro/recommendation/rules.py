@@ -79,7 +79,7 @@ class RecommendationRules(Strict):
         return self
 
 
-def load_rules(path: Path) -> RecommendationRules:
+def read_rules(path: Path) -> RecommendationRules:
     """Read the rules of a recommendation.
 
     Raises:

@@ -6,6 +6,7 @@ import io
 import math
 import re
 from collections.abc import Callable
+from typing import Any
 
 import altair as alt
 
@@ -16,6 +17,8 @@ _FONT = "'Segoe UI', Roboto, 'Noto Sans', 'Liberation Sans', Arial, sans-serif"
 _SHAPES = {"baseline": "circle", "candidate": "diamond", "other": "square"}
 # Widths of the drawing area, in pixels, of one, two and three charts side by side and on a phone.
 FULL, HALF, THIRD, PHONE = 860, 490, 305, 265
+STEP_BELOW_NAMES = 44
+"""Height of a row, in pixels, that has its name above it in up to two lines."""
 
 Drawing = alt.LayerChart | alt.FacetChart
 
@@ -68,7 +71,47 @@ def _for_page(svg: str, name: str) -> str:
 
 def names_axis(room: int) -> alt.Axis:
     """Names beside their rows, in the same room whatever they are, so that charts line up."""
-    return alt.Axis(labelLimit=room, minExtent=room, labelPadding=8, grid=False, domain=False, ticks=False)
+    return alt.Axis(labelLimit=room - 10, minExtent=room, labelPadding=8, grid=False, domain=False, ticks=False)
+
+
+def names_above(rows: list[dict[str, Any]], field_name: str, y: alt.Y) -> list[alt.Chart]:
+    """Whole names above their rows, for a chart that is too narrow for them at its side.
+
+    Args:
+        rows: of the chart.
+        field_name: the field that holds the name.
+        y: the encoding of the rows, `STEP_BELOW_NAMES` apart.
+    """
+    by_count: dict[int, list[dict[str, str]]] = {}
+    for name in dict.fromkeys(row[field_name] for row in rows):
+        label = in_lines(name, 42)
+        by_count.setdefault(label.count("\n"), []).append({field_name: name, "label": label})
+    return [
+        # A text of several lines hangs from the first of them, which must start higher for each line below it.
+        alt.Chart(alt.InlineData(values=labels))
+        .mark_text(
+            align="left",
+            baseline="bottom",
+            dy=-9 - 12 * below,
+            fontSize=11,
+            color=LIGHT["ink"],
+            lineBreak="\n",
+            lineHeight=12,
+        )
+        .encode(y=y, x=alt.value(0), text="label:N")
+        for below, labels in sorted(by_count.items())
+    ]
+
+
+def in_lines(name: str, length: int) -> str:
+    """A name over as many lines as it takes, broken where its words meet, such as in CamelCase."""
+    lines = [""]
+    for part in re.split(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[\s/_-])", name):
+        for piece in (part[start : start + length] for start in range(0, len(part), length)):
+            if len(lines[-1]) + len(piece) > length:
+                lines.append("")
+            lines[-1] += piece
+    return "\n".join(lines)
 
 
 def log_scale(domain: list[float]) -> alt.Scale:

@@ -6,7 +6,16 @@ from typing import Any
 
 import altair as alt
 
-from embrepro.rendering.drawing import FULL, Drawing, names_axis, svg_of, tone_colour
+from embrepro.rendering.drawing import (
+    FULL,
+    PHONE,
+    STEP_BELOW_NAMES,
+    Drawing,
+    names_above,
+    names_axis,
+    svg_of,
+    tone_colour,
+)
 from embrepro.rendering.formats import DASH, score, score_interval, signed
 from embrepro.rendering.model import Column, Figure, Section, Table, Value
 from embrepro.rendering.palette import LIGHT
@@ -144,14 +153,15 @@ def differences_figure(summary: Summary) -> Figure | None:
         caption,
         f"{caption}. {words}.",
         lambda: svg_of(_forest(rows, FULL, 240), "differences"),
-        lambda: svg_of(_forest(rows, 190, 110), "differences-narrow"),
+        lambda: svg_of(_forest(rows, PHONE, None), "differences-narrow"),
         [*legend, ("untested", "not tested")] if any(row["tone"] == "untested" for row in rows) else legend,
     )
 
 
-def _forest(rows: list[dict[str, Any]], width: int, label: int) -> Drawing:
+def _forest(rows: list[dict[str, Any]], width: int, room: int | None) -> Drawing:
+    """Intervals by task; names stand at the side where there is room (in pixels) for them, else above."""
     order = [row["task"] for row in rows]
-    tasks = alt.Y("task:N", sort=order, title=None, axis=names_axis(label))
+    tasks = alt.Y("task:N", sort=order, title=None, axis=names_axis(room) if room else None)
     base = alt.Chart(alt.InlineData(values=rows)).encode(y=tasks, color=tone_colour("tone"))
     spans = base.mark_rule(strokeWidth=2.5, strokeCap="round", opacity=0.55).encode(
         x=alt.X("low:Q", title="difference, points", scale=alt.Scale(zero=True, nice=True)), x2="high:Q"
@@ -168,4 +178,7 @@ def _forest(rows: list[dict[str, Any]], width: int, label: int) -> Drawing:
         ),
     )
     zero = alt.Chart(alt.InlineData(values=[{"x": 0}])).mark_rule(color=LIGHT["muted"], strokeWidth=1).encode(x="x:Q")
+    if room is None:
+        names = names_above(rows, "task", tasks)
+        return alt.layer(zero, spans, points, *names).properties(width=width, height=alt.Step(STEP_BELOW_NAMES))
     return alt.layer(zero, spans, points).properties(width=width, height=alt.Step(24 if len(rows) < 25 else 17))

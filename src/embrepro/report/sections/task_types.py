@@ -6,7 +6,17 @@ from typing import Any
 
 import altair as alt
 
-from embrepro.rendering.drawing import FULL, Drawing, names_axis, role_colour, role_shape, svg_of
+from embrepro.rendering.drawing import (
+    FULL,
+    PHONE,
+    STEP_BELOW_NAMES,
+    Drawing,
+    names_above,
+    names_axis,
+    role_colour,
+    role_shape,
+    svg_of,
+)
 from embrepro.rendering.formats import DASH, score
 from embrepro.rendering.model import Column, Figure, Section, Table, Value
 from embrepro.rendering.palette import LIGHT
@@ -86,17 +96,21 @@ def types_figure(summary: Summary) -> Figure | None:
         caption,
         f"{caption}. {words}.",
         lambda: svg_of(_dumbbell(rows, FULL, 240), "types"),
-        lambda: svg_of(_dumbbell(rows, 190, 110), "types-narrow"),
+        lambda: svg_of(_dumbbell(rows, PHONE, None), "types-narrow"),
         legend_of_roles(summary),
     )
 
 
-def _dumbbell(rows: list[dict[str, Any]], width: int, label: int) -> Drawing:
-    axis = names_axis(label)
-    base = alt.Chart(alt.InlineData(values=rows)).encode(y=alt.Y("type:N", title=None, axis=axis))
+def _dumbbell(rows: list[dict[str, Any]], width: int, room: int | None) -> Drawing:
+    """Two points by type; names stand at the side where there is room (in pixels) for them, else above."""
+    types = alt.Y("type:N", title=None, axis=names_axis(room) if room else None)
+    base = alt.Chart(alt.InlineData(values=rows)).encode(y=types)
     x = alt.X("score:Q", title="mean main score", scale=alt.Scale(domain=[0, 100]), axis=alt.Axis(tickCount=5))
     lines = base.mark_line(color=LIGHT["axis"], strokeWidth=2).encode(x=x, detail="type:N")
     points = base.mark_point(filled=True, size=90, opacity=1).encode(
         x=x, color=role_colour("role"), shape=role_shape("role")
     )
+    if room is None:
+        names = names_above(rows, "type", types)
+        return alt.layer(lines, points, *names).properties(width=width, height=alt.Step(STEP_BELOW_NAMES))
     return alt.layer(lines, points).properties(width=width, height=alt.Step(26))
