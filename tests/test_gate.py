@@ -91,7 +91,7 @@ class TestWhatPasses:
             ("harmless", set()),
             ("noise", {("within noise", QUERIES, False)}),
             ("improvement", {("improvement", QUERIES, False)}),
-            ("repinned", {("data pinned anew", PAIRS, False)}),
+            ("repinned", {("data pin changed", PAIRS, False)}),
             ("replaced", {("candidate replaced", "", False)}),
         ],
     )

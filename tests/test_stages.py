@@ -525,7 +525,7 @@ def test_a_cross_encoder_goes_through_all_stages_beside_an_embedding_model(
     assert bm25 is not None
     assert bm25.score is not None
     report.run(chosen, layout)
-    assert f"ranks anew BM25's first 5; BM25 alone {100 * bm25.score:.2f}" in (layout.reports / "report.md").read_text()
+    assert f"reranks BM25's first 5; BM25 alone {100 * bm25.score:.2f}" in (layout.reports / "report.md").read_text()
     changed["tasks"]["rerank"] = None
     download.run(parse_config(changed, "test"), layout)
     assert {path: path.read_bytes() for path in layout.tasks.rglob("*") if path.is_file()} == listed

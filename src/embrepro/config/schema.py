@@ -151,7 +151,7 @@ class Tasks(Strict):
         default=None,
         gt=0,
         le=1000,
-        description="documents of BM25's ranking that a cross-encoder ranks anew in a retrieval task",
+        description="documents of BM25's ranking that a cross-encoder reranks in a retrieval task",
     )
     allow_missing: bool = Field(default=False, description="end well although a requested task has no score")
 

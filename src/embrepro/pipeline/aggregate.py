@@ -132,7 +132,7 @@ def _cell(outcome: TaskOutcome, scored: Scored | None, first_stage: FirstStage |
 
 
 def _first_stage(request: Request, layout: Layout) -> FirstStage | None:
-    """What ranked the documents that a cross-encoder ranks anew, where the task brings no ranking itself."""
+    """What ranked the documents that a cross-encoder reranks, where the task brings no ranking itself."""
     manifest = None if request.parts else _manifest(layout.tasks / request.name)
     return manifest.first_stage if manifest else None
 

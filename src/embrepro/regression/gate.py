@@ -41,7 +41,7 @@ Finding = Literal[
     "not tested",
     "improvement",
     "new task",
-    "data pinned anew",
+    "data pin changed",
     "candidate replaced",
 ]
 
@@ -72,7 +72,7 @@ class GateRules(Strict):
         description="a fall is noise if its interval holds 0, or its corrected p is not below alpha",
     )
     without_samples: Literal["fail", "note"] = Field(default="fail", description="a fall that cannot be tested")
-    changed_pin: Literal["fail", "note"] = Field(default="note", description="a task whose data was pinned anew")
+    changed_pin: Literal["fail", "note"] = Field(default="note", description="a task whose data has another pin")
 
     @model_validator(mode="after")
     def _types_exist(self) -> GateRules:
@@ -128,7 +128,7 @@ def judge(old: Side, new: Side, rules: GateRules) -> GateOutcome:
     comparison = diff.compare(old, new, alpha=rules.alpha)
     notes = [*_models(old, new), *_data(old, new, rules)]
     for row in comparison.rows:
-        notes += _score(row, rules, pinned_anew=_pinned_anew(old, new, row.task))
+        notes += _score(row, rules, pin_changed=_pin_changed(old, new, row.task))
     return GateOutcome(comparison=comparison, notes=notes)
 
 
@@ -153,9 +153,9 @@ def _data(old: Side, new: Side, rules: GateRules) -> Iterator[Note]:
         if after is None or before.data_hash == after.data_hash or None in (before.data_hash, after.data_hash):
             continue
         hashes = f"data hash {str(before.data_hash)[:8]} before, {str(after.data_hash)[:8]} now"
-        if _pinned_anew(old, new, name):
+        if _pin_changed(old, new, name):
             words = f"revision {before.revision} before, {after.revision} now: scores are not comparable"
-            yield _note("data pinned anew", "", name, words, fails=rules.changed_pin == "fail")
+            yield _note("data pin changed", "", name, words, fails=rules.changed_pin == "fail")
         else:
             yield _note(
                 "data changed",
@@ -166,12 +166,12 @@ def _data(old: Side, new: Side, rules: GateRules) -> Iterator[Note]:
             )
 
 
-def _pinned_anew(old: Side, new: Side, task: str) -> bool:
+def _pin_changed(old: Side, new: Side, task: str) -> bool:
     before, after = old.tasks.get(task), new.tasks.get(task)
     return before is not None and after is not None and before.revision != after.revision
 
 
-def _score(row: ScoreChange, rules: GateRules, *, pinned_anew: bool) -> Iterator[Note]:
+def _score(row: ScoreChange, rules: GateRules, *, pin_changed: bool) -> Iterator[Note]:
     if row.old is not None and row.new is None:
         if row.new_status == NOT_REQUESTED:
             yield _of(row, "task gone", f"scored {row.old:.4f} before, not requested now", fails=True)
@@ -183,7 +183,7 @@ def _score(row: ScoreChange, rules: GateRules, *, pinned_anew: bool) -> Iterator
         yield _of(row, "task gone", f"not requested now; before: {row.old_status}", fails=True)
     elif row.difference is not None and row.incomparable:
         if row.incomparable != "other data":
-            yield _of(row, "not comparable", row.incomparable, fails=not pinned_anew or rules.changed_pin == "fail")
+            yield _of(row, "not comparable", row.incomparable, fails=not pin_changed or rules.changed_pin == "fail")
     elif row.difference is not None:
         yield from _difference(row, rules, rules.tolerance.of(row))
 

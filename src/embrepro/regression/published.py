@@ -191,7 +191,7 @@ def last_run(layout: Layout) -> MeasuredRun:
         if written != {row.name: row.cells[key].score for row in summary.tasks}:
             raise KitError(
                 f"{layout.reports}: metrics.json and summary.json disagree on {key}. "
-                "Run `dvc repro` to write both anew."
+                "Run `dvc repro` to write both again."
             )
     return MeasuredRun(
         models=[_measured(summary, key) for key in sorted(summary.models)],

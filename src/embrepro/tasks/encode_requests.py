@@ -103,7 +103,7 @@ def write(request: Request, folder: Path, rerank: int | None = None) -> Manifest
     Args:
         request: the task.
         folder: where it was frozen.
-        rerank: how many documents of BM25's ranking a cross-encoder ranks anew where the task brings no ranking.
+        rerank: how many documents of BM25's ranking a cross-encoder reranks where the task brings no ranking.
 
     Raises:
         TaskError: the task asks for nothing.

@@ -1,4 +1,4 @@
-"""The ranking that a cross-encoder ranks anew in a retrieval task: the first documents that BM25 finds for each query.
+"""The ranking that a cross-encoder reranks in a retrieval task: the first documents that BM25 finds for each query.
 
 A cross-encoder cannot search, so mteb's way (and that of sentence-transformers' NanoBEIR evaluator) is to give it what a
 first stage found. BM25 is mteb's own (`mteb/baseline-bm25s`: Lucene's variant, k1 1.5, b 0.75, stop words and stemming of
