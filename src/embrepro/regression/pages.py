@@ -40,7 +40,7 @@ def published_page(
         every: a row for each number that was not run, too; else they are gathered by reason.
         named: how many tasks are named for each reason.
     """
-    counts = Counter(each.verdict for each in judged)
+    counts = Counter(str(each.verdict) for each in judged)
     told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in _VERDICT_TONES)
     verdict = f"{len(judged)} published scores: {told}."
     lead = [f"Close means within {CLOSE:g} times the tolerance."]

@@ -91,6 +91,14 @@ def _throughput(length: str, found: Measurements) -> Reading | None:
     return _repeated(max(settings, key=lambda each: each.median)) if settings else None
 
 
+def _load_seconds(found: Measurements) -> Reading | None:
+    return _repeated(found.speed.load_seconds) if found.speed else None
+
+
+def _peak_memory(found: Measurements) -> Reading | None:
+    return _exact(found.speed.peak_memory_mb) if found.speed else None
+
+
 def _active(prompt: str, found: Measurements) -> Reading | None:
     return _exact(found.card.active_dimensions.get(prompt)) if found.card else None
 
@@ -136,14 +144,12 @@ QUANTITIES: dict[str, Quantity] = {
         )
         for percent, name in ((50, "median"), (95, "95th percentile"), (99, "99th percentile"))
     },
-    "load_seconds": _of_benchmark(
-        "s", "lower", "time to load the model", lambda found: found.speed and _repeated(found.speed.load_seconds)
-    ),
+    "load_seconds": _of_benchmark("s", "lower", "time to load the model", _load_seconds),
     "peak_memory_mb": _of_benchmark(
         "MB",
         "lower",
         "resident memory at its peak, a single reading",
-        lambda found: found.speed and _exact(found.speed.peak_memory_mb),
+        _peak_memory,
     ),
     "size_mb": _of_card("MB", "lower", "all files on disk, 1 MB = 10^6 bytes", "size_mb"),
     "dimensions": _of_card("dimensions", "", "length of an embedding", "dimensions"),

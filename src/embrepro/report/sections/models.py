@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from embrepro.rendering.formats import DASH, yes_no
 from embrepro.rendering.model import Column, Section, Table, Value
 from embrepro.report.cells import model_keys
@@ -51,6 +53,6 @@ def _active(card: ModelCard) -> str | None:
     return ", ".join(parts) or None
 
 
-def _card_row(title: str, values: list, code: bool = False) -> list[Value]:
+def _card_row(title: str, values: Sequence[object], code: bool = False) -> list[Value]:
     texts = [DASH if value is None else str(value) for value in values]
     return [Value(title), *[Value(text, code=code and text != DASH) for text in texts]]
