@@ -31,6 +31,7 @@ from embrepro.tasks import encode_requests, freezing, registry, samples
 from tiny_mirror import CLASSIFICATION, RETRIEVAL, STS, TASKS
 
 MODELS = ("big", "small")
+QUICK = {"benchmark": {"repeats": 6, "batch_sizes": [1], "seconds": 0.001, "longest_batch": 0.5, "queries": 3}}
 
 
 @pytest.fixture(scope="module")
@@ -418,6 +419,41 @@ def test_a_model_that_cannot_be_had_leaves_earlier_results_alone(project: Layout
         download.run(configuration(sources, models__small__folder=str(sources / "nowhere")), project)
     assert times(project.root) == before
     assert metrics_bytes(project) == metrics
+
+
+def test_one_model_of_two_that_cannot_be_had_is_a_row_with_its_reason(
+    project: Layout, done: Layout, sources: Path
+) -> None:
+    """The other model is scored, measured and reported; what the lost one left in an earlier run stays."""
+    weights = {"org": "test", "name": "big", "revision": "f" * 40}
+    absent = {"org": "test", "name": "big", "family": "static", "weights": weights}
+    chosen = configuration(sources, models__big=absent, **QUICK)
+    before = times(project.models / "big" / "snapshot", project.embeddings("big"), project.root / "results")
+    metrics = run(chosen, project)
+    for key in chosen.models:
+        benchmark.run(chosen, project, key)
+    aggregate.run(chosen, project)
+    report.run(chosen, project)
+    assert times(project.models / "big" / "snapshot", project.embeddings("big"), project.root / "results") == before
+    whole = json.loads(metrics_bytes(done))
+    assert metrics["models"]["small"] == whole["models"]["small"]
+    assert set(metrics["models"]["big"]["scores"].values()) == {None}
+    why = "model test/big at revision ffffffff"
+    assert all(status.startswith(why) for status in metrics["status"]["big"].values())
+    assert why in (project.reports / "report.md").read_text()
+    with pytest.raises(KitError, match=why):
+        check.run(chosen, project)
+    assert run(configuration(sources), project) == whole, "and once it can be had, nothing is lost"
+
+
+def test_no_model_at_all_is_an_error(project: Layout, sources: Path) -> None:
+    def absent(name: str) -> dict[str, Any]:
+        weights = {"org": "test", "name": name, "revision": "f" * 40}
+        return {"org": "test", "name": name, "family": "static", "weights": weights}
+
+    chosen = configuration(sources, models={name: absent(name) for name in MODELS})
+    with pytest.raises(SourceError, match=r"test/big at revision[^\n]*\n[^\n]*test/small at revision"):
+        download.run(chosen, project)
 
 
 # --- The program itself: killed, without network, without room

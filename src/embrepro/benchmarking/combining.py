@@ -13,15 +13,17 @@ def combine(config: Config, layout: Layout) -> SpeedReport | None:
 
     The baseline's numbers are those measured in turn with the candidate, where there are such.
     """
-    measured = {
+    found = {
         key: read_model(layout.benchmark(key), SpeedReport) for key in config.models if layout.benchmark(key).is_file()
     }
+    # A model that could not be had has a report without it.
+    measured = {key: each for key, each in found.items() if key in each.models}
     if not measured:
         layout.speed.unlink(missing_ok=True)
         return None
     leading = measured.get(config.candidate) or next(iter(measured.values()))
     models = {key: each.models[key] for key, each in measured.items()} | leading.models
-    paired = {key: each for key, each in measured.items() if key != config.baseline}
+    paired = {key: each for key, each in measured.items() if key in each.throughput_ratio}
     report = SpeedReport(
         baseline=config.baseline,
         machine=leading.machine,

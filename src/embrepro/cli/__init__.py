@@ -19,7 +19,7 @@ PANELS = {
         stages.report,
         stages.check,
     ),
-    "Configuration": (configuration.compose, configuration.keep),
+    "Configuration": (configuration.compose, configuration.keep, configuration.pin),
     "A run": (running.mirror, running.watch),
     "Results": (results.claims, results.verify, results.doctor),
     "Revisions": (revisions.compare, revisions.gate, revisions.history),

@@ -9,6 +9,7 @@ import typer
 from embrepro.config.compose import compose_values
 from embrepro.config.params import dump_params, write_params
 from embrepro.config.schema import parse_config
+from embrepro.layout import Layout
 from embrepro.progress import console
 
 
@@ -43,3 +44,17 @@ def keep(
         console.say("conf/ composes to params.yaml already.")
         return
     console.say(f"conf/ now composes to params.yaml. Commit: {' '.join(map(str, changed))}")
+
+
+def pin(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Frozen tasks, and models of conf/model; default: every task under data/tasks."),
+    ] = None,
+) -> None:
+    """Pin data by the rows that were frozen, and a model by the commit and files that the hub names now."""
+    from embrepro.pipeline import pin as pinning
+
+    written = pinning.pin(names or [], Layout())
+    if written:
+        console.say(f"Look at what was pinned, then commit: {' '.join(map(str, written))}")

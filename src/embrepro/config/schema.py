@@ -50,7 +50,10 @@ class Weights(Strict):
 
     org: HubName
     name: HubName
-    revision: str = Field(description="commit of the hub repository, 40 hexadecimal digits")
+    revision: str | None = Field(
+        description="commit of the hub repository, 40 hexadecimal digits; null is unpinned, and refused until "
+        "`embrepro pin` has looked it up"
+    )
     package: Package | None = None
     sha256: dict[RelativePath, str] = Field(
         default_factory=dict, description="file -> SHA-256, checked whoever served it"
@@ -58,8 +61,8 @@ class Weights(Strict):
 
     @field_validator("revision")
     @classmethod
-    def _pinned(cls, value: str) -> str:
-        if not COMMIT.fullmatch(value):
+    def _pinned(cls, value: str | None) -> str | None:
+        if value is not None and not COMMIT.fullmatch(value):
             raise ValueError("a commit of 40 hexadecimal digits is needed, not a branch or tag that can move")
         return value
 
@@ -257,6 +260,17 @@ class Config(Strict):
             raise ValueError(
                 f"two models share the name {twice[0].replace('__', '/')}; their results would overwrite each other"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _models_are_pinned(self) -> Config:
+        for key, model in self.models.items():
+            weights = model.distill.teacher if model.distill else model.weights
+            if weights and weights.revision is None:
+                raise ValueError(
+                    f"models.{key} is unpinned: the revision of {weights.repository} is not known. "
+                    f"Run `embrepro pin {key}`, then compose again"
+                )
         return self
 
     def model(self, key: str) -> ModelConfig:

@@ -25,6 +25,7 @@ from embrepro.results.summary import (
     LegacyScore,
     MeanDifferences,
     ModelCard,
+    Role,
     ScoreDifference,
     Suite,
     Summary,
@@ -73,7 +74,7 @@ def run(config: Config, layout: Layout) -> Summary:
 
 
 def _scored(config: Config, layout: Layout, key: str, record: Record, requested: list[Request]) -> dict[str, Scored]:
-    folder = layout.results(config.models[key]) / str(record.details["revision"])
+    folder = layout.results(config.models[key]) / str(record.details.get("revision"))
     found = {}
     for request in requested:
         outcome = record.tasks[request.name]
@@ -155,6 +156,7 @@ def _row(request: Request, layout: Layout, cells: dict[str, Cell], difference: S
         source=single.source if single else None,
         licence=single.licence if single else None,
         data_hash=single.data_hash if single else None,
+        pinned=all(manifest.pinned for manifest in whole) if whole else None,
         cells=cells,
         difference=difference,
     )
@@ -166,12 +168,24 @@ def _manifest(folder: Path) -> Manifest | None:
 
 def _card(config: Config, layout: Layout, key: str, record: Record) -> ModelCard:
     model = config.models[key]
+    role: Role = "candidate" if key == config.candidate else "baseline"
+    if why := model_sources.why_unavailable(layout.models / key):
+        revision = str(model.weights.revision) if model.weights else ""
+        return ModelCard(
+            key=key,
+            name=model.full_name,
+            role=role,
+            family=model.family,
+            revision=revision,
+            source=why,
+            content_hash="",
+        )
     manifest, snapshot = model_sources.read(layout.models / key)
     known = record.details
     return ModelCard(
         key=key,
         name=model.full_name,
-        role="candidate" if key == config.candidate else "baseline",
+        role=role,
         family=model.family,
         revision=manifest.revision,
         source=manifest.source,
@@ -271,7 +285,7 @@ def _packages(records: dict[str, Record]) -> dict[str, str]:
     """Versions of the packages that all scores were computed with; raises KitError where two models' scores differ in one."""
     found: dict[str, str] = {}
     for key, record in records.items():
-        for name, version in record.details["packages"].items():
+        for name, version in record.details.get("packages", {}).items():
             if found.setdefault(name, version) != version:
                 raise KitError(
                     f"Expected all scores to be of one version of {name}; {key}'s are of {version}, others of {found[name]}."

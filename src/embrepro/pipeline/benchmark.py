@@ -72,12 +72,17 @@ def run(config: Config, layout: Layout, key: str) -> SpeedReport:
     config.model(key)
     started = time.monotonic()
     threads = clock.use_threads(config.device)
-    contenders = [_load(config, layout, each) for each in dict.fromkeys([key, config.baseline])]
+    roles = dict.fromkeys([key, config.baseline])
+    there = [each for each in roles if not model_sources.why_unavailable(layout.models / each)]
+    if key not in there:
+        return _record_unavailable(config, layout, key, threads)
+    contenders = [_load(config, layout, each) for each in there]
     pool = {length: texts(length) for length in LENGTHS}
     _calibrate(contenders, pool, config.benchmark)
     _measure_throughput(contenders, pool, config.benchmark.repeats)
     _measure_latency(contenders, config.benchmark)
-    *challengers, baseline = contenders
+    baseline = contenders[-1]
+    challengers = contenders[:-1]
     report = SpeedReport(
         baseline=config.baseline,
         machine=_machine(config, layout, threads),
@@ -87,6 +92,15 @@ def run(config: Config, layout: Layout, key: str) -> SpeedReport:
     )
     write_json(layout.benchmark(key), report.model_dump())
     _say(report, key, time.monotonic() - started)
+    return report
+
+
+def _record_unavailable(config: Config, layout: Layout, key: str, threads: int) -> SpeedReport:
+    """Of a model that could not be had: a report without it."""
+    machine = _machine(config, layout, threads)
+    report = SpeedReport(baseline=config.baseline, machine=machine, models={}, throughput_ratio={}, latency_ratio={})
+    write_json(layout.benchmark(key), report.model_dump())
+    console.say_error(f"benchmark {key}: {model_sources.why_unavailable(layout.models / key)}")
     return report
 
 

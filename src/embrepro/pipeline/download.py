@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embrepro.config.schema import Config
-from embrepro.errors import KitError
+from embrepro.errors import KitError, SourceError
 from embrepro.files import fingerprint, keep_only, make_folder, read_json, replacing_folder, write_json
 from embrepro.layout import Layout
 from embrepro.models import expect_device
@@ -16,7 +16,9 @@ from embrepro.pipeline.records import Record, TaskOutcome, reason
 from embrepro.progress import console
 from embrepro.source_code import code_hash
 from embrepro.sources import models as model_sources
-from embrepro.tasks import encode_requests, first_stage, freezing, registry
+from embrepro.tasks import encode_requests, first_stage, freezing, pins, registry
+from embrepro.tasks.freezing import Manifest
+from embrepro.tasks.pins import Pin
 from embrepro.tasks.registry import Request
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ def run(config: Config, layout: Layout) -> Record:
 
     Raises:
         ConfigError: an unknown task, language or subset, or a device that is not there.
-        SourceError: a model cannot be had.
+        SourceError: no model at all can be had, or one's folder on this machine is not there.
     """
     mirror = config.mirror
     expect_device(config.device)
@@ -46,19 +48,34 @@ def run(config: Config, layout: Layout) -> Record:
             record.tasks[leaf.name] = _freeze(leaf, layout, mirror, rerank)
             work.advance(1)
     keep_only(layout.models, set(config.models))
-    keep_only(layout.tasks, {name for name, outcome in record.tasks.items() if outcome.done})
+    # A task that cannot be had now keeps the data of an earlier run, which serves again once it can.
+    keep_only(layout.tasks, set(record.tasks))
     record.write(layout.download_record)
     return record
 
 
 def _fetch_models(config: Config, layout: Layout, mirror: Path | None) -> None:
+    """Fetch every model; one that cannot be had is marked and does not stop the others, unless there are none."""
+    lost = {}
     for key, model in config.models.items():
         started = time.monotonic()
-        manifest, kept = model_sources.fetch(model, layout.models / key, mirror, config.device.numerics)
+        try:
+            manifest, kept = model_sources.fetch(model, layout.models / key, mirror, config.device.numerics)
+        except SourceError as error:
+            # A folder of this machine that is not there is a mistake in the configuration, and no fault that may pass.
+            if model.folder:
+                raise
+            lost[key] = reason(error)
+            continue
         took = "kept" if kept else console.duration(time.monotonic() - started)
         console.say(
             f"model {key}: {manifest.source}, {manifest.bytes / 1e6:.1f} MB, content {manifest.content_hash[:12]} ({took})"
         )
+    if len(lost) == len(config.models):
+        raise SourceError("\n".join(lost.values()))
+    for key, why in lost.items():
+        console.say_error(f"model {key}: {why}")
+        model_sources.mark_unavailable(layout.models / key, why)
 
 
 def _freeze(request: Request, layout: Layout, mirror: Path | None, rerank: int | None) -> TaskOutcome:
@@ -67,22 +84,33 @@ def _freeze(request: Request, layout: Layout, mirror: Path | None, rerank: int |
     key = {"key": _key(request, task), "rerank": rerank if first_stage.is_searched(task) else None}
     started = time.monotonic()
     try:
+        pin = pins.read_pin(request.name, layout.root / pins.PINS)
         if (found := _key_if_whole(folder)) == key:
-            manifest, took = freezing.read_manifest(folder), "kept"
+            manifest, took = _with_pin(folder, pin), "kept"
         else:
             with replacing_folder(folder) as unfinished:
                 if found["key"] == key["key"]:  # only its ranking is another: the source need not be there again
                     freezing.copy(folder, unfinished)
                 else:
-                    freezing.freeze(request, unfinished, mirror)
+                    freezing.freeze(request, unfinished, mirror, pin)
                 manifest = encode_requests.write(request, unfinished, key["rerank"])
                 write_json(unfinished / "key.json", key)
             took = console.duration(time.monotonic() - started)
     except Exception as error:  # one task's failure must not take the others down; it becomes a row with its reason
         console.say_error(f"task {request.name}: {reason(error)}")
         return TaskOutcome(status=reason(error), stage=STAGE)
-    console.say(f"task {request.name}: {sum(manifest.rows.values())} rows from {manifest.source} ({took})")
+    pinned = "pinned" if manifest.pinned else "NOT pinned"
+    console.say(f"task {request.name}: {sum(manifest.rows.values())} rows from {manifest.source}, {pinned} ({took})")
     return TaskOutcome(stage=STAGE, key=manifest.data_hash)
+
+
+def _with_pin(folder: Path, pin: Pin | None) -> Manifest:
+    """The manifest of kept data, compared with a pin that may have come since."""
+    before = freezing.read_manifest(folder)
+    manifest = freezing.check_pin(before, pin)
+    if manifest != before:
+        write_json(folder / "manifest.json", manifest.model_dump())
+    return manifest
 
 
 def _key_if_whole(folder: Path) -> dict[str, Any]:

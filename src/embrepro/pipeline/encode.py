@@ -58,6 +58,8 @@ def run(config: Config, layout: Layout, key: str, part: tuple[int, int] = (1, 1)
     model = config.model(key)
     folder = layout.embeddings(key)
     make_folder(folder / SHARDS)
+    if why := model_sources.why_unavailable(layout.models / key):
+        return _record_unavailable(config, layout, key, why)
     manifest, snapshot = model_sources.read(layout.models / key)
     recipe = _recipe(model, config.device, manifest.content_hash)
     before = Record.read_if_there(layout.encode_record(key))
@@ -71,6 +73,15 @@ def run(config: Config, layout: Layout, key: str, part: tuple[int, int] = (1, 1)
         return record
     files = {name for outcome in record.tasks.values() for name in outcome.files}
     keep_only(folder, files | {layout.encode_record(key).name})
+    record.write(layout.encode_record(key))
+    return record
+
+
+def _record_unavailable(config: Config, layout: Layout, key: str, why: str) -> Record:
+    """Of a model that could not be had: the reason for every task. Embeddings of an earlier run stay."""
+    console.say_error(f"encode {key}: {why}")
+    leaves = [leaf for request in registry.resolve(config.tasks) for leaf in request.leaves()]
+    record = Record(tasks={leaf.name: TaskOutcome(status=why, stage="download") for leaf in leaves})
     record.write(layout.encode_record(key))
     return record
 

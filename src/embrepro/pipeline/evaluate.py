@@ -64,6 +64,8 @@ def run(config: Config, layout: Layout, key: str) -> Record:
     model = config.model(key)
     encoded = Record.read(layout.encode_record(key))
     downloaded = Record.read(layout.download_record)
+    if not encoded.details:
+        return _record_unavailable(config, layout, key, encoded)
     details = dict(encoded.details)
     revision, content_hash = details.pop("revision"), details.pop("content_hash")
     details.pop("recipe")
@@ -115,6 +117,17 @@ def run(config: Config, layout: Layout, key: str) -> Record:
     _prune(record, layout.results(model), folder)
     if any(outcome.done for outcome in record.tasks.values()):
         write_text(folder / "model_meta.json", _meta_json(model, revision, known))
+    record.write(layout.evaluate_record(key))
+    return record
+
+
+def _record_unavailable(config: Config, layout: Layout, key: str, encoded: Record) -> Record:
+    """Of a model that could not be had: the reason for every requested task. Results of an earlier run stay."""
+    lost = next(iter(encoded.tasks.values()))
+    record = Record()
+    for request in registry.resolve(config.tasks):
+        record.tasks |= dict.fromkeys([request.name, *(leaf.name for leaf in request.leaves())], lost)
+    make_folder(layout.results(config.models[key]))
     record.write(layout.evaluate_record(key))
     return record
 

@@ -26,7 +26,7 @@ def fill(config: Config, folder: Path) -> None:
             folder,
             "models",
             weights.repository,
-            weights.revision,
+            str(weights.revision),
             lost,
             lambda w=weights: snapshots.model(w, config.mirror),
         )

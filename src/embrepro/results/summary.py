@@ -64,6 +64,9 @@ class TaskRow(_Document):
     revision: str | None = None
     source: str | None = Field(default=None, description="what served the data: mirror, hub, package")
     licence: str | None = None
+    pinned: bool | None = Field(
+        default=None, description="whether every row that was scored is that of a pin; null where there is no data"
+    )
     data_hash: str | None = None
     cells: dict[str, Cell] = Field(description="by model key")
     difference: ScoreDifference | None = None

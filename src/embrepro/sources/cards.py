@@ -60,7 +60,8 @@ def unneeded_files(
         wanted: subsets that are asked for.
         unwanted: the task's other subsets.
     """
-    needed, dropped = [], []
+    needed: list[str] = []
+    dropped: list[str] = []
     for position, config in enumerate(listed):
         name = str(config.get("config_name", ""))
         drop = position > 0 and _belongs(name, unwanted) and not _belongs(name, wanted)

@@ -309,9 +309,7 @@ def _limit_time(request: httpx.Request) -> None:
     read = float(constants.HF_HUB_DOWNLOAD_TIMEOUT)
     limits = {"connect": CONNECT_SECONDS, "read": read, "write": read, "pool": read}
     asked = request.extensions.get("timeout") or {}
-    request.extensions["timeout"] = {
-        key: min(limit, asked.get(key) if asked.get(key) is not None else limit) for key, limit in limits.items()
-    }
+    request.extensions["timeout"] = {key: min(limit, asked.get(key) or limit) for key, limit in limits.items()}
 
 
 def _refuse_passing_faults(response: httpx.Response) -> None:

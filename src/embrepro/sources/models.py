@@ -8,15 +8,17 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from embrepro.config.schema import ModelConfig, Weights
+from embrepro.config.schema import ModelConfig
 from embrepro.errors import KitError, SourceError
-from embrepro.files import fingerprint, read_model, replacing_folder, sha256, write_json
+from embrepro.files import fingerprint, read_json, read_model, replacing_folder, sha256, write_json
 from embrepro.numerics import Numerics
 from embrepro.source_code import code_hash
 from embrepro.sources import snapshots
 from embrepro.sources.links import expect_inside
 
 SNAPSHOT = "snapshot"
+UNAVAILABLE = "unavailable.json"
+"""Beside a model's files: why the model that the configuration asks for could not be had. What lies there is another."""
 
 
 class ModelManifest(BaseModel):
@@ -50,6 +52,7 @@ def fetch(
     """
     spec_hash = _spec_hash(model, numerics)
     if (kept := _kept(folder, spec_hash)) is not None:
+        (folder / UNAVAILABLE).unlink(missing_ok=True)
         return kept, True
     with replacing_folder(folder) as unfinished:
         snapshot = unfinished / SNAPSHOT
@@ -58,7 +61,7 @@ def fetch(
         content_hash = snapshots.content_hash(files)
         manifest = ModelManifest(
             name=model.full_name,
-            revision=model.weights.revision if model.weights else content_hash[:40],
+            revision=str(model.weights.revision) if model.weights else content_hash[:40],
             source=source,
             spec_hash=spec_hash,
             content_hash=content_hash,
@@ -72,12 +75,29 @@ def fetch(
     return manifest, False
 
 
+def mark_unavailable(folder: Path, reason: str) -> None:
+    """Record in a model's folder that it could not be had; files of an earlier fetch stay, and are not used."""
+    write_json(folder / UNAVAILABLE, {"reason": reason})
+
+
+def why_unavailable(folder: Path) -> str | None:
+    """Why the last download could not have a model; None where it could."""
+    path = folder / UNAVAILABLE
+    return str(read_json(path)["reason"]) if path.is_file() else None
+
+
 def read(folder: Path) -> tuple[ModelManifest, Path]:
     """A fetched model's manifest and snapshot folder, every file compared with its SHA-256.
 
     Raises:
-        SourceError: a file is missing or damaged.
+        SourceError: the model could not be had, or a file is missing or damaged.
     """
+    if reason := why_unavailable(folder):
+        raise SourceError(reason)
+    return _read(folder)
+
+
+def _read(folder: Path) -> tuple[ModelManifest, Path]:
     manifest = read_model(folder / "manifest.json", ModelManifest)
     for name, expected in manifest.files.items():
         path = folder / SNAPSHOT / name
@@ -105,7 +125,7 @@ def _spec_hash(model: ModelConfig, numerics: Numerics) -> str:
 
 def _kept(folder: Path, spec_hash: str) -> ModelManifest | None:
     try:
-        manifest, _ = read(folder)
+        manifest, _ = _read(folder)
     except KitError:
         return None
     return manifest if manifest.spec_hash == spec_hash else None
@@ -125,7 +145,9 @@ def _fill(model: ModelConfig, target: Path, mirror: Path | None) -> str:
         snapshots.check_model(folder, {})
         _copy(folder, target)
         return "folder"
-    weights: Weights = model.weights  # type: ignore[assignment] - the configuration holds exactly one source
+    weights = model.weights
+    # The configuration holds exactly one source.
+    assert weights is not None
     snapshot = snapshots.model(weights, mirror)
     _copy(snapshot.folder, target)
     return snapshot.source

@@ -81,6 +81,8 @@ def model(weights: Weights, mirror: Path | None) -> Snapshot:
     Raises:
         SourceError: no source has it, or its files are not the pinned ones, are damaged, or are pickles.
     """
+    if weights.revision is None:
+        raise SourceError(f"model {weights.repository} is unpinned: its revision is not known. Run `embrepro pin`.")
     snapshot = (
         _from_mirror("models", weights.repository, weights.revision, mirror)
         or _from_package(weights)
@@ -139,16 +141,17 @@ def is_documentation(name: str) -> bool:
 
 def model_files(folder: Path) -> Iterable[Path]:
     """The files of a model folder that the kit keeps, sorted."""
-    return (path for path in sorted(folder.rglob("*")) if path.is_file() and _is_of_model(path.relative_to(folder)))
+    return (path for path in sorted(folder.rglob("*")) if path.is_file() and is_of_model(path.relative_to(folder)))
 
 
-def _is_of_model(name: PurePath) -> bool:
+def is_of_model(name: PurePath) -> bool:
+    """Whether a file of a model's repository is one that the kit keeps."""
     wanted = any(name.match(pattern) for pattern in MODEL_FILES)
     return wanted and not any(name.match(pattern) for pattern in UNUSED_FILES)
 
 
 def _model_names(names: list[str]) -> Iterable[str]:
-    return (name for name in names if _is_of_model(PurePosixPath(name)))
+    return (name for name in names if is_of_model(PurePosixPath(name)))
 
 
 def _from_mirror(kind: hub.Kind, repository: str, revision: str, mirror: Path | None) -> Snapshot | None:

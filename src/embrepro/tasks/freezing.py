@@ -29,9 +29,11 @@ from pydantic import BaseModel, ConfigDict
 from embrepro.errors import TaskError
 from embrepro.files import fingerprint, read_model, sha256, write_json
 from embrepro.sources import snapshots
-from embrepro.tasks import integrity, registry
+from embrepro.tasks import integrity, pins, registry
 from embrepro.tasks.first_stage import FirstStage
+from embrepro.tasks.pins import Pin
 from embrepro.tasks.registry import Request, create
+from embrepro.tasks.rows import hash_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,9 +65,16 @@ class Manifest(BaseModel):
     tree: dict[str, Any]
     attributes: dict[str, Any]
     random_state: dict[str, Any] | None
+    row_hashes: dict[str, str]
+    pinned: bool
     files: dict[str, str]
     requests: dict[str, str] = {}
     first_stage: FirstStage | None = None
+
+    @property
+    def drawn(self) -> list[str] | None:
+        """The subsets, where loading drew rows at random; then those of one may depend on which others came before."""
+        return self.subsets if self.random_state else None
 
     @property
     def data_hash(self) -> str:
@@ -73,13 +82,13 @@ class Manifest(BaseModel):
         return fingerprint([self.files, self.tree, self.attributes, self.random_state, self.subsets, self.splits])
 
 
-def freeze(request: Request, folder: Path, mirror: Path | None) -> Manifest:
+def freeze(request: Request, folder: Path, mirror: Path | None, pin: Pin | None = None) -> Manifest:
     """Load a task from its source and write its data and manifest to `folder`.
 
     Raises:
         SourceError: the data cannot be had or is damaged.
-        TaskError: mteb cannot load it, a split is empty or absent, it has other sizes than mteb's statistics say, or it
-            keeps state that cannot be frozen.
+        TaskError: mteb cannot load it, a split is empty or absent, it has other sizes than mteb's statistics say, its
+            rows are not those of its pin, or it keeps state that cannot be frozen.
     """
     task = create(request)
     fresh = set(vars(task))
@@ -105,10 +114,19 @@ def freeze(request: Request, folder: Path, mirror: Path | None) -> Manifest:
         tree=tree,
         attributes=_attributes(task, fresh),
         random_state=loaded_state if loaded_state != state else None,
+        row_hashes=writer.row_hashes,
+        pinned=False,
         files=writer.files,
     )
+    manifest = check_pin(manifest, pin)
     write_json(folder / "manifest.json", manifest.model_dump())
     return manifest
+
+
+def check_pin(manifest: Manifest, pin: Pin | None) -> Manifest:
+    """The manifest with whether its rows are pinned; raises TaskError where they are not the pinned ones."""
+    pinned = pins.expect_pinned(pin, manifest.revision, manifest.drawn, manifest.row_hashes)
+    return manifest.model_copy(update={"pinned": pinned})
 
 
 def copy(folder: Path, to: Path) -> None:
@@ -259,6 +277,7 @@ class _Writer:
         self.kept = scored | ({trained} if trained else set())
         self.files: dict[str, str] = {}
         self.rows: dict[str, int] = {}
+        self.row_hashes: dict[str, str] = {}
 
     def write(self, node: Any, path: str) -> dict[str, Any]:  # noqa: ANN401 - a nested mapping of data sets
         from datasets import Dataset
@@ -310,6 +329,7 @@ class _Writer:
         target.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(table, target, compression="zstd")
         self.files[name] = sha256(target)
+        self.row_hashes[name.removeprefix("data/").removesuffix(".parquet")] = hash_rows(table)
         if rows is not None:
             self.rows[rows.removeprefix("data/")] = table.num_rows
 

@@ -102,6 +102,7 @@ def data_table(summary: Summary) -> Table:
         Column("Data"),
         Column("Revision"),
         Column("SHA-256"),
+        Column("Pinned"),
         Column("Served by"),
         Column("Licence"),
     ]
@@ -111,6 +112,7 @@ def data_table(summary: Summary) -> Table:
             Value(task.repository or DASH, code=bool(task.repository)),
             Value(task.revision or DASH, code=bool(task.revision)),
             Value(task.data_hash or DASH, code=bool(task.data_hash)),
+            Value({True: "yes", False: "NO"}.get(task.pinned, DASH)),
             Value(task.source or DASH),
             Value(task.licence or "not stated"),
         ]
