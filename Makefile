@@ -57,8 +57,10 @@ test: env ## Run all tests
 test-fast: env ## Run the tests that take seconds
 	@python -m pytest $(PARALLEL) -m 'not slow' $(ARGS)
 
-lint: env ## Check style and annotations
+lint: env ## Check style, format and types
 	@ruff check src tests scripts
+	@ruff format --check --quiet src tests scripts || { ruff format --check src tests scripts; exit 1; }
+	@mypy
 
 locks: ## Resolve pyproject.toml into requirements/*.lock
 	@python=$$(scripts/make-env --which-python); \

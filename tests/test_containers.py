@@ -192,7 +192,9 @@ class TestWhatIsRefused:
 class TestTheStages:
     def test_every_command_of_the_pipeline_can_run_in_an_image(self) -> None:
         stages = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
-        commands = {stage.get("do", stage)["cmd"].split()[1] for stage in stages.values()}
+        lines = [stage.get("do", stage)["cmd"].split() for stage in stages.values()]
+        # What the code's own hash is needs nothing but Python, and is found on the host.
+        commands = {line[1] for line in lines if line[0] == "embrepro"}
         registered = [info for info in cli.app.registered_commands if info.cls is cli.program.Stage]
         entered = {info.name or info.callback.__name__ for info in registered}
         assert commands == entered

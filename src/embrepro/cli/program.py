@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -22,10 +23,10 @@ CANNOT_JUDGE = 2
 class Program(TyperGroup):
     """All commands; Ctrl-C ends any of them with a line and exit code 130, for nothing is lost by it."""
 
-    def invoke(self, context: typer.Context) -> object:
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer's own copy of click has its Context
         """Run the command."""
         try:
-            return super().invoke(context)
+            return super().invoke(ctx)
         except KeyboardInterrupt:
             console.say_error("embrepro: interrupted; what was finished is kept, and the next run goes on from there")
             raise typer.Exit(INTERRUPTED) from None
@@ -34,11 +35,11 @@ class Program(TyperGroup):
 class Stage(TyperCommand):
     """A command that runs in its image where the configuration says so: runtime=docker."""
 
-    def invoke(self, context: typer.Context) -> object:
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer's own copy of click has its Context
         """Run here, or hand over to the image."""
         config = read_params()
         if not containers.wanted(config):
-            return super().invoke(context)
+            return super().invoke(ctx)
         raise typer.Exit(containers.run_in_container(config, sys.argv[1:]))
 
 

@@ -83,7 +83,8 @@ def _write_conf(wanted: Mapping[str, Any]) -> None:
     KEPT.unlink(missing_ok=True)
     _write_choices(_choices(wanted))
     own = read_yaml(MAIN)
-    main, rest = [], []
+    main: list[tuple[tuple[str, ...], Any]] = []
+    rest: list[tuple[tuple[str, ...], Any]] = []
     for path, value in _differences(compose_values(), wanted):
         (main if _stands_in(own, path) else rest).append((path, value))
     if main:

@@ -13,7 +13,7 @@ _TONES: dict[str, Tone] = {"error": "bad", "warning": "warn", "note": "even"}
 
 def findings_page(findings: Sequence[Finding]) -> Document:
     """Every finding with its likely cause and what to do; errors first, then warnings, then notes."""
-    counts = Counter(finding.severity for finding in findings)
+    counts: Counter[str] = Counter(finding.severity for finding in findings)
     named = [
         f"{counts[kind]} {kind}{'' if counts[kind] == 1 else 's'}" for kind in _TONES if counts[kind] or kind != "note"
     ]

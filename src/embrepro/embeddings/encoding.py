@@ -108,7 +108,7 @@ def plan_task(texts: pl.DataFrame, rule: BatchRule, loaded: Any, *, pairs: bool)
     if rule.tokens:
         lengths = embrepro.models.token_counts(loaded, *(texts[name].to_list() for name in columns))
     else:
-        lengths = sum(texts[name].str.len_bytes().to_numpy() for name in columns)
+        lengths = np.sum([texts[name].str.len_bytes().to_numpy() for name in columns], axis=0)
     kinds = np.zeros(len(texts), dtype=np.uint8)
     if not pairs:
         known = {kind: number for number, kind in enumerate(texts["prompt"].unique().sort())}
@@ -226,16 +226,16 @@ def _in_processes(
 ) -> Iterator[tuple[TaskShards, int, BaseException | None]]:
     count = min(workers.count, len(jobs))
     if workers.load:
-        context = multiprocessing.get_context("spawn")
-        devices: Queue[str] = context.Queue()
+        spawning = multiprocessing.get_context("spawn")
+        devices: Queue[str] = spawning.Queue()
         for device in workers.devices:
             devices.put(device)
         pool = ProcessPoolExecutor(
-            count, mp_context=context, initializer=_start, initargs=(workers.load, devices, tasks)
+            count, mp_context=spawning, initializer=_start, initargs=(workers.load, devices, tasks)
         )
     else:
-        context = multiprocessing.get_context("fork")
-        pool = ProcessPoolExecutor(count, mp_context=context, initializer=processes.die_with_parent)
+        forking = multiprocessing.get_context("fork")
+        pool = ProcessPoolExecutor(count, mp_context=forking, initializer=processes.die_with_parent)
     with pool:
         running: dict[Future[BaseException | None], tuple[int, int]] = {}
         try:

@@ -12,7 +12,7 @@ from mteb.models.sentence_transformer_wrapper import (
     SparseEncoderWrapper,
     _is_sparse_compatible_task,
 )
-from scipy.sparse import csr_array, issparse
+from scipy.sparse import issparse
 from sentence_transformers import SimilarityFunction
 
 from embrepro.embeddings.store import Rows
@@ -60,8 +60,11 @@ class _Replay:
     mteb does beside encoding (upcasting half precision, choosing the similarity) stays mteb's.
     """
 
+    mteb_model_meta: Any
+    model_prompts: dict[str, str] | None
+
     def __init__(self, listed: RequestList, embeddings: Rows, meta: ModelMeta, similarity: str) -> None:
-        self.model = SimpleNamespace(
+        self.model: Any = SimpleNamespace(
             similarity=SimilarityFunction.to_similarity_fn(similarity),
             similarity_pairwise=SimilarityFunction.to_similarity_pairwise_fn(similarity),
         )
@@ -86,17 +89,22 @@ class _Replay:
         rows = self._listed.rows(hf_split, hf_subset, prompt, [(prompt, text) for text in texts_of(inputs)])
         return self._served(self._embeddings[rows], task_metadata)
 
+    def _served(self, rows: Any, metadata: TaskMetadata) -> np.ndarray | torch.Tensor:  # noqa: ANN401 - array or sparse array
+        raise NotImplementedError
+
 
 class _DenseReplay(_Replay, SentenceTransformerEncoderWrapper):
-    def _served(self, rows: np.ndarray, _metadata: TaskMetadata) -> np.ndarray:
-        return rows
+    def _served(self, rows: Any, metadata: TaskMetadata) -> np.ndarray | torch.Tensor:  # noqa: ANN401
+        dense: np.ndarray = rows
+        return dense
 
 
 class _SparseReplay(_Replay, SparseEncoderWrapper):
-    def _served(self, rows: csr_array, metadata: TaskMetadata) -> np.ndarray | torch.Tensor:
+    def _served(self, rows: Any, metadata: TaskMetadata) -> np.ndarray | torch.Tensor:  # noqa: ANN401
         """As mteb's wrapper has it: sparse where the task can work with that."""
         if not _is_sparse_compatible_task(metadata):
-            return rows.toarray()
+            dense: np.ndarray = rows.toarray()
+            return dense
         placed = rows.tocoo()
         places = torch.from_numpy(np.stack([placed.row, placed.col]).astype(np.int64))
         values = torch.from_numpy(placed.data)
@@ -131,7 +139,8 @@ class CrossEncoder:
     ) -> np.ndarray:
         """The stored scores of the next listed request, (pairs,); raises ReplayError at any other."""
         pairs = list(zip(texts_of(inputs1), texts_of(inputs2), strict=True))
-        return self._scores[self._listed.rows(hf_split, hf_subset, "", pairs)]
+        scores: np.ndarray = self._scores[self._listed.rows(hf_split, hf_subset, "", pairs)]
+        return scores
 
 
 def encoder(listed: RequestList, embeddings: Rows, meta: ModelMeta, similarity: str) -> _DenseReplay | _SparseReplay:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -29,7 +29,7 @@ VALUES, COLUMNS, STARTS, WIDTH = "values", "columns", "starts", "dimensions"
 ROWS_HASH = "rows_sha256"
 CHECKED_ROWS = 65_536
 DTYPES = {"float16": "F16", "float32": "F32", "float64": "F64", "int32": "I32", "int64": "I64"}
-Rows = np.ndarray | csr_array
+Rows: TypeAlias = np.ndarray | csr_array
 """Embeddings, (texts, dimensions): an array, or a sparse model's non-zero values row by row (CSR)."""
 
 
@@ -98,7 +98,7 @@ def merge(path: Path, shards: Iterable[tuple[np.ndarray, Rows]], texts: int, key
     """
     remaining = iter(shards)
     first = next(remaining)
-    if issparse(first[1]):
+    if _is_sparse(first[1]):
         parts = [first, *remaining]
         order = np.argsort(np.concatenate([places for places, _ in parts]))
         write(path, scipy_sparse.vstack([found for _, found in parts], "csr")[order], key)
@@ -122,7 +122,7 @@ def check(embeddings: Rows) -> None:
     if embeddings.ndim != 2 or not embeddings.shape[1]:
         raise TaskError(f"the model returned embeddings of shape {embeddings.shape}, not (texts, dimensions)")
     count = embeddings.shape[0]
-    if issparse(embeddings):
+    if _is_sparse(embeddings):
         bad = np.repeat(np.arange(count), np.diff(embeddings.indptr))[~np.isfinite(embeddings.data)]
         broken, zero = len(np.unique(bad)), not embeddings.count_nonzero()
     else:
@@ -185,8 +185,13 @@ def active_dimensions(path: Path) -> np.ndarray | None:
         return np.diff(file.get_tensor(STARTS)) if STARTS in file.keys() else None  # noqa: SIM118 - no mapping
 
 
+def _is_sparse(embeddings: Rows) -> TypeGuard[Any]:
+    """Whether embeddings are in scipy's sparse form."""
+    return bool(issparse(embeddings))
+
+
 def _save(path: Path, embeddings: Rows, metadata: dict[str, str]) -> None:
-    if issparse(embeddings):
+    if _is_sparse(embeddings):
         parts, metadata = _parts(embeddings), {**metadata, WIDTH: str(embeddings.shape[1])}
     else:
         parts = {TENSOR: embeddings}
@@ -225,7 +230,7 @@ def _parts(embeddings: csr_array) -> dict[str, np.ndarray]:
 
 def _content_hash(embeddings: Rows) -> str:
     digest = hashlib.sha256(f"{embeddings.shape} {embeddings.dtype}".encode())
-    for part in _parts(embeddings).values() if issparse(embeddings) else [embeddings]:
+    for part in _parts(embeddings).values() if _is_sparse(embeddings) else [embeddings]:
         digest.update(np.ascontiguousarray(part).data)
     return digest.hexdigest()
 
@@ -248,7 +253,7 @@ def _map(path: Path) -> np.memmap:
 
 
 def _all_alike(embeddings: Rows) -> bool:
-    if not issparse(embeddings):
+    if not _is_sparse(embeddings):
         blocks = range(0, len(embeddings), CHECKED_ROWS)
         return all(bool((embeddings[start : start + CHECKED_ROWS] == embeddings[0]).all()) for start in blocks)
     sizes = np.diff(embeddings.indptr)
@@ -261,8 +266,8 @@ def _all_alike(embeddings: Rows) -> bool:
 
 def _count(file: Any) -> int:  # noqa: ANN401 - what safe_open gives
     if STARTS in file.keys():  # noqa: SIM118
-        return file.get_slice(STARTS).get_shape()[0] - 1
-    return file.get_slice(TENSOR).get_shape()[0]
+        return int(file.get_slice(STARTS).get_shape()[0]) - 1
+    return int(file.get_slice(TENSOR).get_shape()[0])
 
 
 def _rows(file: Any) -> Rows:  # noqa: ANN401

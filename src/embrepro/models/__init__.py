@@ -117,21 +117,25 @@ def _dimensions(loaded: Loaded) -> int | None:
         return None
     if isinstance(loaded, SparseEncoder):  # what its own method says is the width of its transformer
         return int(loaded.encode(["a"]).shape[1])
-    return int(loaded.get_embedding_dimension() or 0)
+    encoder: Any = loaded
+    return int(encoder.get_embedding_dimension() or 0)
 
 
 def wrap(loaded: Loaded, model: ModelConfig, revision: str, known: ModelProperties) -> Encoder | CrossEncoderWrapper:
     """Mteb's own wrapper around a loaded model, named as its results will be; what `mteb.evaluate` gets."""
     from mteb.models import sentence_transformer_wrapper as wrappers
 
+    # The model's family says which of the classes was loaded.
+    inner: Any = loaded
+    encoder: Encoder | CrossEncoderWrapper
     if model.scores_pairs:
         prefixes = (model.prompts.get(part, "") for part in ("query", "document"))
-        encoder = wrappers.CrossEncoderWrapper(loaded, None, None, *prefixes)
+        encoder = wrappers.CrossEncoderWrapper(inner, None, None, *prefixes)
     else:
         sparse_or_not = (
             wrappers.SparseEncoderWrapper if model.family == "sparse" else wrappers.SentenceTransformerEncoderWrapper
         )
-        encoder = sparse_or_not(loaded, model_prompts=dict(model.prompts) or None)
+        encoder = sparse_or_not(inner, model_prompts=dict(model.prompts) or None)
     encoder.mteb_model_meta = meta(model, revision, known)
     return encoder
 
@@ -150,7 +154,8 @@ def process_texts(loaded: Loaded, texts: list[str], batch_size: int) -> None:
     if isinstance(loaded, CrossEncoder):
         loaded.predict(_beside_itself(texts), batch_size=batch_size, show_progress_bar=False)
     else:
-        loaded.encode(texts, batch_size=batch_size, show_progress_bar=False)
+        encoder: Any = loaded
+        encoder.encode(texts, batch_size=batch_size, show_progress_bar=False)
 
 
 def count_tokens(loaded: Loaded, texts: list[str]) -> int:
@@ -194,7 +199,7 @@ def meta(model: ModelConfig, revision: str, known: ModelProperties) -> ModelMeta
     """The model as mteb's results name it."""
     from mteb.models.model_meta import ModelMeta, ScoringFunction
 
-    similarity = {"cosine": ScoringFunction.COSINE, "dot": ScoringFunction.DOT_PRODUCT}.get(known.similarity)
+    similarity = {"cosine": ScoringFunction.COSINE, "dot": ScoringFunction.DOT_PRODUCT}.get(known.similarity or "")
     values = {
         "name": model.full_name,
         "revision": revision,

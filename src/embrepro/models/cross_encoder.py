@@ -15,4 +15,5 @@ def load(folder: Path, model: ModelConfig, device: str) -> CrossEncoder:
     """Load a cross-encoder from a folder in sentence-transformers' layout."""
     from sentence_transformers import CrossEncoder
 
-    return CrossEncoder(str(folder), device=device, local_files_only=True)
+    loaded: CrossEncoder = CrossEncoder(str(folder), device=device, local_files_only=True)
+    return loaded

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
 def load(folder: Path, model: ModelConfig, device: str) -> SentenceTransformer:
     """Load a static model from a folder in Model2Vec's layout or sentence-transformers'."""
+    import torch
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Normalize, StaticEmbedding
 
     if (folder / "modules.json").is_file():
         return SentenceTransformer(str(folder), device=device, local_files_only=True)
-    modules = [StaticEmbedding.load(str(folder), local_files_only=True)]
+    modules: list[torch.nn.Module] = [StaticEmbedding.load(str(folder), local_files_only=True)]
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if config.get("normalize"):
         modules.append(Normalize())

@@ -90,7 +90,7 @@ def _differences(
     names = (config.candidate, config.baseline)
     if config.candidate == config.baseline:
         return {}, MeanDifferences()
-    return comparison.differences(*(scored[name] for name in names), types, names, config.seed)
+    return comparison.differences(scored[config.candidate], scored[config.baseline], types, names, config.seed)
 
 
 def _task_type(request: Request) -> str:

@@ -30,7 +30,7 @@ from embrepro.sources import models as model_sources
 from embrepro.suite.items import CATEGORIES, ClusteringItem, RetrievalItem, read_items
 
 if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
+    from embrepro.models import Loaded
 
 STAGE = "benchmark"
 Length = Literal["short", "medium", "long"]
@@ -55,7 +55,7 @@ class Contender:
     """A loaded model and what was measured of it so far."""
 
     key: str
-    loaded: SentenceTransformer
+    loaded: Loaded
     counts: dict[Setting, int] = field(default_factory=dict)
     rates: dict[Setting, list[float]] = field(default_factory=dict)
     latencies: list[list[float]] = field(default_factory=list)

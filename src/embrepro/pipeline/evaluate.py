@@ -166,7 +166,8 @@ def score(job: Job) -> TaskOutcome:
     listed = encode_requests.read(job.task_folder, manifest, pairs=job.model.scores_pairs)
     stored = store.read_recorded(job.embeddings, len(listed.texts), job.embeddings_key, job.embeddings_sha256)
     meta = embrepro.models.meta(job.model, job.revision, job.properties)
-    encoder = (
+    # Mteb's own classes are no protocol; what it asks of an encoder is what these give.
+    encoder: Any = (
         replay.CrossEncoder(listed, stored.embeddings, meta)
         if job.model.scores_pairs
         else replay.encoder(listed, stored.embeddings, meta, str(job.properties.similarity))
@@ -216,8 +217,8 @@ class _Embedded:
         for name in suite.CATEGORIES:
             folder = layout.tasks / name
             texts = encode_requests.read(folder, freezing.read_manifest(folder)).texts["text"].to_list()
-            embeddings = store.read(store.path_of(layout.embeddings(key), name), len(texts)).embeddings
-            dense = embeddings.toarray() if issparse(embeddings) else embeddings
+            embeddings: Any = store.read(store.path_of(layout.embeddings(key), name), len(texts)).embeddings
+            dense: np.ndarray = embeddings.toarray() if issparse(embeddings) else embeddings
             self._vectors |= dict(zip(texts, dense, strict=True))
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:

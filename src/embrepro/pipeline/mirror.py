@@ -52,7 +52,7 @@ def _weights(config: Config) -> list[Weights]:
 
 
 def _datasets(config: Config) -> list[tuple[str, str]]:
-    pairs = {}
+    pairs: dict[tuple[str, str], None] = {}
     for request in registry.resolve(config.tasks):
         for leaf in request.leaves():
             task = registry.create(leaf)

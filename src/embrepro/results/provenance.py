@@ -95,7 +95,8 @@ def revision(root: Path) -> dict[str, Any]:
     An image holds no git: what the host found there comes in as JSON in EMBREPRO_REVISION.
     """
     if told := os.environ.get(REVISION_VARIABLE):
-        return json.loads(told)
+        given: dict[str, Any] = json.loads(told)
+        return given
     branch = _git(root, "rev-parse", "--abbrev-ref", "HEAD")
     changes = _git(root, "status", "--porcelain", "--", *_NOT_OUTPUTS)
     return {

@@ -225,7 +225,8 @@ def _linear_evaluator(stratum: Stratum, statistic: str) -> Callable[[Floats], Fl
 
     def evaluate(counts: Floats) -> Floats:
         rows = np.einsum("bn,nr->br", counts, sizes.astype(float))
-        return _ratio(np.einsum("bn,nr->br", counts, sums), rows).mean(axis=1)
+        means: Floats = _ratio(np.einsum("bn,nr->br", counts, sums), rows).mean(axis=1)
+        return means
 
     return evaluate
 
@@ -268,7 +269,8 @@ def _correlation(weights: Floats, left: Floats, right: Floats) -> Floats:
     weighted = weights * left
     covariance = (weighted * right).sum(axis=1)
     spread = np.sqrt((weighted * left).sum(axis=1) * (weights * right * right).sum(axis=1))
-    return np.divide(covariance, spread, out=np.full_like(covariance, np.nan), where=spread > 0)
+    correlation: Floats = np.divide(covariance, spread, out=np.full_like(covariance, np.nan), where=spread > 0)
+    return correlation
 
 
 def _pearson(replicate: Replicate) -> Callable[[Floats], Floats]:
@@ -315,7 +317,8 @@ def _average_precision(replicate: Replicate) -> Callable[[Floats], Floats]:
 def _entropy(table: Floats, total: Floats) -> Floats:
     """Entropy in nats of each column of counts."""
     share = table / total
-    return -(share * np.log(share, out=np.zeros_like(share), where=share > 0)).sum(axis=0)
+    entropy: Floats = -(share * np.log(share, out=np.zeros_like(share), where=share > 0)).sum(axis=0)
+    return entropy
 
 
 def _v_measure(replicate: Replicate) -> Callable[[Floats], Floats]:

@@ -107,7 +107,8 @@ def _purity(labels: NDArray[np.intp], clusters: NDArray[np.intp]) -> float:
 
 def _cosines(left: _Vectors, right: _Vectors) -> _Vectors:
     norms = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
-    return np.divide((left * right).sum(axis=1), norms, out=np.zeros_like(norms), where=norms > 0)
+    cosines: _Vectors = np.divide((left * right).sum(axis=1), norms, out=np.zeros_like(norms), where=norms > 0)
+    return cosines
 
 
 def _embed(embed: Embed, texts: list[str]) -> _Vectors:

@@ -210,7 +210,7 @@ def _ranks_documents(task: AbsTask) -> bool:
     splits = [data for subset in task.dataset.values() for name, data in subset.items() if name in task.eval_splits]
     if not splits or not all(data.get("top_ranked") for data in splits):
         return False
-    return sum(len(found) for data in splits for found in data["top_ranked"].values()) <= MOST_PAIRS
+    return sum(len(found) for data in splits for found in (data["top_ranked"] or {}).values()) <= MOST_PAIRS
 
 
 def _list_pairs(task: AbsTask) -> RequestList:
@@ -251,11 +251,13 @@ def _what_is_asked(stand_in: Any, task: AbsTask, recorder: Recorder) -> RequestL
 
 
 @contextmanager
-def _cheap(task: AbsTask) -> Iterator[None]:
+def _cheap(task: Any) -> Iterator[None]:  # noqa: ANN401 - any of mteb's kinds of task
     """Spare the work that no request depends on: classifiers, clusters, and ranks of a thousand documents a query."""
-    from mteb.abstasks import AbsTaskClassification, clustering
+    from mteb import abstasks
+    from mteb.abstasks import AbsTaskClassification
     from sklearn.dummy import DummyClassifier
 
+    clustering: Any = abstasks.clustering
     speed_up(task)
     if isinstance(task, AbsTaskClassification):
         task.evaluator_model = DummyClassifier()
@@ -283,15 +285,16 @@ def speed_up(task: AbsTask) -> None:
 
     if not isinstance(task, AbsTaskClassification):
         return
+    labelled: Any = task
     column = task.label_column_name
     sample, experiment = task._undersample_data, task._run_experiment
-    task._undersample_data = lambda dataset, *rest: sample(_Labels(dataset, column), *rest)
-    task._run_experiment = lambda train, test, *rest, **named: experiment(
+    labelled._undersample_data = lambda dataset, *rest: sample(_Labels(dataset, column), *rest)
+    labelled._run_experiment = lambda train, test, *rest, **named: experiment(
         _Labels(train, column), _Labels(test, column), *rest, **named
     )
     if isinstance(task, AbsTaskMultilabelClassification):
         choose = task._undersample_data_indices
-        task._undersample_data_indices = lambda labels, *rest: choose(list(labels[:]), *rest)
+        labelled._undersample_data_indices = lambda labels, *rest: choose(list(labels[:]), *rest)
 
 
 class _Labels:

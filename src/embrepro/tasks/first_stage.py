@@ -13,7 +13,7 @@ from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
@@ -84,7 +84,7 @@ def _rank(task: AbsTask, folder: Path, depth: int) -> float:
     return float(result.main_score)
 
 
-def attach(task: AbsTask, folder: Path) -> None:
+def attach(task: Any, folder: Path) -> None:  # noqa: ANN401 - any of mteb's kinds of task
     """Let a thawed task rank only what the first stage found for it, where there is one in `folder`."""
     if (folder / FILE).exists():
         task.convert_to_reranking(folder / FILE, top_k=task._top_k)

@@ -71,7 +71,7 @@ def _expect_qrels(data: Any, where: str) -> None:  # noqa: ANN401 - the data of 
 
 
 def _data(task: AbsTask, subset: str, split: str) -> Any:  # noqa: ANN401 - what mteb keeps for one split
-    dataset = task.dataset
+    dataset: Any = task.dataset
     if subset in dataset:
         dataset = dataset[subset]
     elif "default" in dataset:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from embrepro import suite
 from embrepro.config.messages import suggest
@@ -137,7 +137,8 @@ def _request(task: AbsTask, languages: list[str] | None, subsets: list[str] | No
             raise ConfigError(
                 f"tasks.subsets: {name} is an aggregate; name subsets of its parts by asking for those instead."
             )
-        parts = tuple(_request(part, languages, None) for part in task.metadata.tasks)
+        metadata: Any = task.metadata
+        parts = tuple(_request(part, languages, None) for part in metadata.tasks)
         return Request(name, (), tuple(task.eval_splits), parts)
     kept = list(task.hf_subsets)
     if subsets is not None:

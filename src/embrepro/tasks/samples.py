@@ -130,7 +130,8 @@ class _Listener:
     """Wraps methods of one task so that their arguments are noted before they run."""
 
     def __init__(self, task: AbsTask) -> None:
-        self.task = task
+        # Any of mteb's kinds of task, each with attributes of its own.
+        self.task: Any = task
         self.metric = task.metadata.main_score
         self.samples = Samples()
         self.split, self.subset, self.replicate = "", "", 0
@@ -266,7 +267,7 @@ class _Listener:
         self.samples.statistic = {"f1": "f1_weighted", "accuracy": "accuracy"}.get(self.metric)
         if self.samples.statistic is None:
             return
-        pairs = iter(())
+        pairs: Iterator[str] = iter(())
 
         def note(neighbours: Any, gold: Any) -> None:  # noqa: ANN401
             nonlocal pairs
@@ -306,8 +307,9 @@ class _Listener:
     @contextmanager
     def clusters(self) -> Iterator[None]:
         """One row a drawn document: cluster and label; each experiment is a replicate, documents may be drawn twice."""
-        from mteb.abstasks import clustering
+        from mteb import abstasks
 
+        clustering: Any = abstasks.clustering
         if self.metric != "v_measure":
             yield
             return
@@ -318,7 +320,7 @@ class _Listener:
         def noted_measure(labels: np.ndarray, clusters: np.ndarray) -> float:
             self._add(draws.last, clusters, np.unique(labels, return_inverse=True)[1])
             self.replicate += 1
-            return measure(labels, clusters)
+            return float(measure(labels, clusters))
 
         def noted_cluster(*arguments: Any, rng_state: Random, **named: Any) -> Any:  # noqa: ANN401
             draws.setstate(rng_state.getstate())
@@ -363,10 +365,10 @@ class _NotedDraws(Random):
 
     def choices(
         self,
-        population: Sequence[Any],
-        weights: Sequence[float] | None = None,
+        population: Any,  # noqa: ANN401 - whatever random.Random takes
+        weights: Any = None,  # noqa: ANN401
         *,
-        cum_weights: Sequence[float] | None = None,
+        cum_weights: Any = None,  # noqa: ANN401
         k: int = 1,
     ) -> list[Any]:
         """As `random.Random.choices`."""
