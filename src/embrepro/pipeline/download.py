@@ -81,7 +81,8 @@ def _fetch_models(config: Config, layout: Layout, mirror: Path | None) -> None:
 def _freeze(request: Request, layout: Layout, mirror: Path | None, rerank: int | None) -> TaskOutcome:
     folder = layout.tasks / request.name
     task = registry.create(request)
-    key = {"key": _key(request, task), "rerank": rerank if first_stage.is_searched(task) else None}
+    depth = rerank if first_stage.is_searched(task) else None
+    key = {"key": _key(request, task), "rerank": depth}
     started = time.monotonic()
     try:
         pin = pins.read_pin(request.name, layout.root / pins.PINS)
@@ -93,7 +94,7 @@ def _freeze(request: Request, layout: Layout, mirror: Path | None, rerank: int |
                     freezing.copy(folder, unfinished)
                 else:
                     freezing.freeze(request, unfinished, mirror, pin)
-                manifest = encode_requests.write(request, unfinished, key["rerank"])
+                manifest = encode_requests.write(request, unfinished, depth)
                 write_json(unfinished / "key.json", key)
             took = console.duration(time.monotonic() - started)
     except Exception as error:  # one task's failure must not take the others down; it becomes a row with its reason

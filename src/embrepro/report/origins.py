@@ -170,12 +170,15 @@ _DEFINITIONS = {
 _MEANS = {"mean_task": "Mean over tasks", "mean_type": "Mean over task types"}
 
 
+_PINNED = {True: "yes", False: "no, its content was not compared", None: "not recorded"}
+
+
 def _data_facts(task: TaskRow) -> list[Fact]:
     return [
         Fact("data", task.repository or "not recorded", code=bool(task.repository)),
         Fact("data revision", task.revision or "not recorded", code=bool(task.revision)),
         Fact("data SHA-256", task.data_hash or "not recorded", code=bool(task.data_hash)),
-        Fact("data pinned", {True: "yes", False: "no, its content was not compared"}.get(task.pinned, "not recorded")),
+        Fact("data pinned", _PINNED[task.pinned]),
         Fact("served by", task.source or "not recorded"),
         Fact("licence", task.licence or "not stated"),
         Fact("splits", names(task.splits)),

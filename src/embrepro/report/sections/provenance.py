@@ -112,7 +112,7 @@ def data_table(summary: Summary) -> Table:
             Value(task.repository or DASH, code=bool(task.repository)),
             Value(task.revision or DASH, code=bool(task.revision)),
             Value(task.data_hash or DASH, code=bool(task.data_hash)),
-            Value({True: "yes", False: "NO"}.get(task.pinned, DASH)),
+            Value(DASH if task.pinned is None else "yes" if task.pinned else "NO"),
             Value(task.source or DASH),
             Value(task.licence or "not stated"),
         ]
