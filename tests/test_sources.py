@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 import tiny_mirror
 from conftest import REPOSITORY, build_static_model
+from embrepro import models as model_families
 from embrepro.config.compose import compose_values
 from embrepro.config.schema import Distillation, ModelConfig, Package, Weights, parse_config
 from embrepro.errors import KitError, SourceError
@@ -95,6 +97,25 @@ def test_a_package_of_another_version_is_not_the_package(change: dict[str, str])
     )
     with pytest.raises(SourceError, match="cannot be had: no mirror is set, the hub is switched off"):
         snapshots.model(minilm().model_copy(update={"package": package}), None)
+
+
+def test_a_package_with_another_layout_gives_what_its_own_library_computes(tmp_path: Path) -> None:
+    """WordLlama: vectors and tokenizer under other names, no commit of the hub, known by their SHA-256."""
+    from wordllama import WordLlama
+
+    chosen = parse_config(compose_values(["model=wordllama"], REPOSITORY / "conf"), "conf")
+    manifest, _ = model_sources.fetch(chosen.models["wordllama"], tmp_path / "model", None)
+    assert manifest.source == "package wordllama 0.4.0.post1"
+    assert set(manifest.files) == {"model.safetensors", "tokenizer.json"}
+    assert manifest.revision == manifest.content_hash[:40]
+    _, snapshot = model_sources.read(tmp_path / "model")
+    loaded = model_families.load(snapshot, chosen.models["wordllama"], chosen.device)
+    texts = ["A cat sat on the mat.", "Über 7 €, 東京!", "word " * 3000, "x", " two  spaces "]
+    # The library looks for its tokenizer in a folder that its package calls otherwise; its cache comes next.
+    (tmp_path / "tokenizers").mkdir()
+    shutil.copy(snapshot / "tokenizer.json", tmp_path / "tokenizers" / "l2_supercat_tokenizer_config.json")
+    expected = WordLlama.load(cache_dir=tmp_path, disable_download=True).embed(texts)
+    np.testing.assert_allclose(loaded.encode(texts), expected, rtol=0, atol=1e-6)
 
 
 # --- Checks

@@ -43,6 +43,10 @@ class Package(Strict):
     distribution: DistributionName = Field(description="name in the package index")
     version: PackageVersion
     folder: RelativePath = Field(description="folder of the files, relative to site-packages")
+    files: dict[RelativePath, RelativePath] = Field(
+        default_factory=dict,
+        description="a model's file -> its path in the folder, where the package has its own layout",
+    )
 
 
 class Weights(Strict):
@@ -52,7 +56,7 @@ class Weights(Strict):
     name: HubName
     revision: str | None = Field(
         description="commit of the hub repository, 40 hexadecimal digits; null is unpinned, and refused until "
-        "`embrepro pin` has looked it up"
+        "`embrepro pin` has looked it up, unless a package carries the files and their SHA-256 is given"
     )
     package: Package | None = None
     sha256: dict[RelativePath, str] = Field(
@@ -73,6 +77,11 @@ class Weights(Strict):
             if not SHA256.fullmatch(digest):
                 raise ValueError(f"the SHA-256 of {file} must be 64 hexadecimal digits")
         return value
+
+    @property
+    def pinned(self) -> bool:
+        """Whether the files are known, by commit or by content."""
+        return self.revision is not None or bool(self.package and self.sha256)
 
     @property
     def repository(self) -> str:
@@ -266,7 +275,7 @@ class Config(Strict):
     def _models_are_pinned(self) -> Config:
         for key, model in self.models.items():
             weights = model.distill.teacher if model.distill else model.weights
-            if weights and weights.revision is None:
+            if weights and not weights.pinned:
                 raise ValueError(
                     f"models.{key} is unpinned: the revision of {weights.repository} is not known. "
                     f"Run `embrepro pin {key}`, then compose again"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def load(folder: Path, model: ModelConfig, device: str) -> SentenceTransformer:
-    """Load a static model from a folder in Model2Vec's layout or sentence-transformers'."""
+    """Load a static model from a folder in Model2Vec's layout or sentence-transformers', or of vectors and tokenizer alone."""
     import torch
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Normalize, StaticEmbedding
@@ -25,8 +25,8 @@ def load(folder: Path, model: ModelConfig, device: str) -> SentenceTransformer:
     if (folder / "modules.json").is_file():
         return SentenceTransformer(str(folder), device=device, local_files_only=True)
     modules: list[torch.nn.Module] = [StaticEmbedding.load(str(folder), local_files_only=True)]
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if config.get("normalize"):
+    config = folder / "config.json"
+    if config.is_file() and json.loads(config.read_text(encoding="utf-8")).get("normalize"):
         modules.append(Normalize())
     return SentenceTransformer(modules=modules, device=device)
 

@@ -170,7 +170,7 @@ def _card(config: Config, layout: Layout, key: str, record: Record) -> ModelCard
     model = config.models[key]
     role: Role = "candidate" if key == config.candidate else "baseline"
     if why := model_sources.why_unavailable(layout.models / key):
-        revision = str(model.weights.revision) if model.weights else ""
+        revision = (model.weights.revision if model.weights else None) or ""
         return ModelCard(
             key=key,
             name=model.full_name,

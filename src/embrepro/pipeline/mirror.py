@@ -48,7 +48,8 @@ def fill(config: Config, folder: Path) -> None:
 
 def _weights(config: Config) -> list[Weights]:
     found = [model.weights or (model.distill.teacher if model.distill else None) for model in config.models.values()]
-    return [weights for weights in found if weights]
+    # One without a revision comes with a package alone, and needs no mirror.
+    return [weights for weights in found if weights and weights.revision]
 
 
 def _datasets(config: Config) -> list[tuple[str, str]]:
@@ -73,13 +74,11 @@ def _copy(folder: Path, kind: str, repository: str, revision: str, lost: list[st
         console.say_error(f"{kind} {repository}: {error}")
         return
     with replacing_folder(target) as unfinished:
-        files = (
-            snapshots.model_files(snapshot.folder)
-            if kind == "models"
-            else (p for p in sorted(snapshot.folder.rglob("*")) if p.is_file())
-        )
-        for path in files:
-            copy = unfinished / path.relative_to(snapshot.folder)
+        every = {path.relative_to(snapshot.folder).as_posix(): path for path in sorted(snapshot.folder.rglob("*"))}
+        for name, path in (snapshot.model_files() if kind == "models" else every).items():
+            if not path.is_file():
+                continue
+            copy = unfinished / name
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
     console.say(f"{kind} {repository} at {revision}: from {snapshot.source}")

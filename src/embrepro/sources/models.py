@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -15,6 +16,7 @@ from embrepro.numerics import Numerics
 from embrepro.source_code import code_hash
 from embrepro.sources import snapshots
 from embrepro.sources.links import expect_inside
+from embrepro.sources.snapshots import Snapshot
 
 SNAPSHOT = "snapshot"
 UNAVAILABLE = "unavailable.json"
@@ -61,7 +63,7 @@ def fetch(
         content_hash = snapshots.content_hash(files)
         manifest = ModelManifest(
             name=model.full_name,
-            revision=str(model.weights.revision) if model.weights else content_hash[:40],
+            revision=(model.weights.revision if model.weights else None) or content_hash[:40],
             source=source,
             spec_hash=spec_hash,
             content_hash=content_hash,
@@ -137,19 +139,20 @@ def _fill(model: ModelConfig, target: Path, mirror: Path | None) -> str:
 
         teacher = snapshots.model(model.distill.teacher, mirror)
         with tempfile.TemporaryDirectory(prefix="embrepro-") as scratch:
-            _copy(teacher.folder, Path(scratch) / "teacher")
+            _copy(teacher.model_files(), Path(scratch) / "teacher")
             distill(Path(scratch) / "teacher", model.distill, target)
         return f"distilled; teacher from {teacher.source}"
     if model.folder:
         folder = _local_folder(model)
-        snapshots.check_model(folder, {})
-        _copy(folder, target)
+        files = Snapshot(folder, "folder", folder).model_files()
+        snapshots.check_model(folder, files, {})
+        _copy(files, target)
         return "folder"
     weights = model.weights
     # The configuration holds exactly one source.
     assert weights is not None
     snapshot = snapshots.model(weights, mirror)
-    _copy(snapshot.folder, target)
+    _copy(snapshot.model_files(), target)
     return snapshot.source
 
 
@@ -163,9 +166,9 @@ def _local_folder(model: ModelConfig) -> Path:
     return folder
 
 
-def _copy(source: Path, target: Path) -> None:
-    for path in snapshots.model_files(source):
-        copy = target / path.relative_to(source)
+def _copy(files: Mapping[str, Path], target: Path) -> None:
+    for name, path in files.items():
+        copy = target / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
 

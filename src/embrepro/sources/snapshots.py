@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PurePosixPath
 
 from embrepro.config.schema import Weights
@@ -44,6 +44,14 @@ class Snapshot:
     source: str
     root: Path
     """Links in the folder may lead to what lies below this one, and nowhere else."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """A model's file -> where it lies in the folder, of a package with another layout; empty where they are the same."""
+
+    def model_files(self) -> dict[str, Path]:
+        """The files of a model that the kit keeps, by name."""
+        if self.names:
+            return {name: self.folder / place for name, place in sorted(self.names.items())}
+        return {path.relative_to(self.folder).as_posix(): path for path in model_files(self.folder)}
 
 
 def dataset(
@@ -71,7 +79,7 @@ def dataset(
     )
     expect_inside(snapshot.folder, snapshot.root)
     expect_own_files(snapshot.folder)
-    check_files(snapshot.folder)
+    check_files(sorted(snapshot.folder.rglob("*")))
     return snapshot
 
 
@@ -81,22 +89,35 @@ def model(weights: Weights, mirror: Path | None) -> Snapshot:
     Raises:
         SourceError: no source has it, or its files are not the pinned ones, are damaged, or are pickles.
     """
-    if weights.revision is None:
+    if not weights.pinned:
         raise SourceError(f"model {weights.repository} is unpinned: its revision is not known. Run `embrepro pin`.")
-    snapshot = (
-        _from_mirror("models", weights.repository, weights.revision, mirror)
-        or _from_package(weights)
-        or _from_hub("models", weights.repository, weights.revision, mirror, _model_names)
-    )
+    snapshot = _at_revision(weights, weights.revision, mirror) if weights.revision else _from_package(weights)
+    if snapshot is None:
+        raise SourceError(
+            f"model {weights.repository} comes with a package alone, which is not installed in the version that the "
+            f"configuration names ({weights.package}). Install the locked packages: make env."
+        )
     expect_inside(snapshot.folder, snapshot.root)
-    check_model(snapshot.folder, weights.sha256)
+    check_model(snapshot.folder, snapshot.model_files(), weights.sha256)
     return snapshot
 
 
-def check_model(folder: Path, pinned: dict[str, str]) -> None:
-    """Compare pinned checksums, open every weights file, refuse pickles."""
+def _at_revision(weights: Weights, revision: str, mirror: Path | None) -> Snapshot:
+    return (
+        _from_mirror("models", weights.repository, revision, mirror)
+        or _from_package(weights)
+        or _from_hub("models", weights.repository, revision, mirror, _model_names)
+    )
+
+
+def check_model(folder: Path, files: Mapping[str, Path], pinned: Mapping[str, str]) -> None:
+    """Compare pinned checksums of a model's files, by name, open every weights file, refuse pickles.
+
+    Raises:
+        SourceError: names the file.
+    """
     for file, expected in pinned.items():
-        path = folder / file
+        path = files.get(file, folder / file)
         if not path.is_file():
             raise SourceError(f"{path} is missing, but the configuration pins its SHA-256.")
         if (found := sha256(path)) != expected:
@@ -104,12 +125,12 @@ def check_model(folder: Path, pinned: dict[str, str]) -> None:
                 f"{path} is not the pinned file: SHA-256 {found}, expected {expected}. "
                 "Fetch it again; if the model was meant to change, change the pin under models.*.weights.sha256."
             )
-    check_files(folder)
-    if not list(folder.rglob("*.safetensors")):
+    check_files(files.values())
+    if not any(path.suffix == ".safetensors" for path in files.values()):
         raise SourceError(f"{folder} holds no *.safetensors weights; pickled weights (*.bin, *.pt) are not loaded.")
 
 
-def check_files(folder: Path) -> None:
+def check_files(paths: Iterable[Path]) -> None:
     """Open Parquet and safetensors files far enough to notice one that is cut short.
 
     Raises:
@@ -118,7 +139,7 @@ def check_files(folder: Path) -> None:
     import pyarrow.parquet
     from safetensors import safe_open
 
-    for path in sorted(folder.rglob("*")):
+    for path in paths:
         try:
             if path.suffix == ".parquet":
                 pyarrow.parquet.read_metadata(path)
@@ -172,7 +193,7 @@ def _from_package(weights: Weights) -> Snapshot | None:
     folder = Path(str(distribution.locate_file(package.folder)))
     if distribution.version != package.version or not folder.is_dir():
         return None
-    return Snapshot(folder, f"package {package.distribution} {package.version}", folder)
+    return Snapshot(folder, f"package {package.distribution} {package.version}", folder, package.files)
 
 
 def _from_hub(
