@@ -6,6 +6,7 @@ reaches an image that is shipped; the engine's own build cache may hold it until
 """
 
 import argparse
+import fcntl
 import hashlib
 import os
 import re
@@ -65,14 +66,20 @@ def sha256(file: Path) -> str:
 
 @contextmanager
 def site_folder() -> Iterator[None]:
-    """Lay out what this machine's pip is configured with for the build, and take it away afterwards."""
-    shutil.rmtree(SITE, ignore_errors=True)
-    (SITE / "wheels").mkdir(parents=True)
-    try:
-        (SITE / "pip.conf").write_text(site_pip_configuration())
-        yield
-    finally:
+    """Lay out what this machine's pip is configured with for the build, and take it away afterwards.
+
+    One build of a checkout at a time: a second one waits, since it would change the first one's folder.
+    """
+    SITE.parent.mkdir(parents=True, exist_ok=True)
+    with SITE.with_name("site.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         shutil.rmtree(SITE, ignore_errors=True)
+        (SITE / "wheels").mkdir(parents=True)
+        try:
+            (SITE / "pip.conf").write_text(site_pip_configuration())
+            yield
+        finally:
+            shutil.rmtree(SITE, ignore_errors=True)
 
 
 def site_pip_configuration() -> str:
