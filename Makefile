@@ -14,6 +14,8 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHON
 # The words of this call are for its own targets, not for a make that one of them starts (the tests do).
 MAKEOVERRIDES :=
+# Where it is set, each of the many processes of a run compiles all it imports, which takes longer than the work.
+unexport PYTHONDONTWRITEBYTECODE
 unexport ARGS BASE BASELINE DEVICE IMAGES JOBS MODEL RUNTIME SET TASKS UPGRADE
 
 # Hydra overrides from the words given on the command line, if any.
