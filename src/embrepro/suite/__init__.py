@@ -1,8 +1,8 @@
-"""The kit's own suite, version 1: six categories of hand-written items, each a real mteb task.
+"""The kit's own suite, version 2: six categories of hand-written items, each a real mteb task.
 
 Five categories are retrieval tasks. An item is a query, the one text that answers it and three hard
 negatives that share its topic and much of its wording; each query searches the positives and hard negatives
-of all items of its category, some 840 to 940 documents. The main score is nDCG@10 (chance: about 0.005), so
+of all items of its category, some 840 to 1,320 documents. The main score is nDCG@10 (chance: about 0.005), so
 that easy negatives count as well as hard ones; beside it stand the accuracy against the query's own hard
 negatives alone (chance: 0.25) and the area under the ROC curve (chance: 0.5). All three reward separation: a
 model that maps every text to one direction scores chance. The sixth is a clustering task over neighbouring

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from embrepro.errors import TaskError
 
-VERSION = "1"
+VERSION = "2"
 """Version of the suite; it changes whenever an item or a definition does."""
 
 CATEGORIES: dict[str, str] = {
