@@ -45,12 +45,13 @@ help: ## Show this list
 env: ## Install the locked environment into .venv (nothing to do if it stands)
 	@scripts/make-env '$(DEVICE)' $(VENV)
 
-repro: env ## Run the pipeline and say where the report lies
+repro: env ## Run the pipeline; say where the report lies, and whether the numbers are the committed ones
 	@status=0; $(PIPELINE) $(ARGS) || status=$$?; \
 	if [ -f reports/report.html ]; then \
 		[ $$status = 0 ] || printf 'The run failed (exit %d); the report may be of an earlier run.\n' $$status; \
 		printf 'Report: %s\n' "$$PWD/reports/report.html"; \
 	fi; \
+	[ $$status != 0 ] || embrepro confirm || true; \
 	exit $$status
 
 test: env ## Run all tests

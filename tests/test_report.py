@@ -525,3 +525,10 @@ class TestInChromium:
         desktop.run("dispatchEvent(new Event('beforeprint'))")
         assert desktop.run("[...document.querySelectorAll('details')].every(part => part.open)")
         assert len(desktop.call("Page.printToPDF")["data"]) > 20_000
+
+
+def test_a_machine_that_cannot_do_portable_numerics_is_named() -> None:
+    found = data.provenance(numerics="portable", not_portable="the processor has no AVX2")
+    text = as_markdown(data.summary(), found, None)
+    assert "Numerics are not portable on this machine, as the processor has no AVX2" in text
+    assert "not portable" not in as_markdown(data.summary(), data.provenance(numerics="portable"), None)

@@ -22,7 +22,7 @@ PANELS = {
     "Configuration": (configuration.compose, configuration.keep, configuration.pin),
     "A run": (running.mirror, running.watch),
     "Results": (results.claims, results.verify, results.doctor),
-    "Revisions": (revisions.compare, revisions.gate, revisions.history),
+    "Revisions": (revisions.compare, revisions.confirm, revisions.gate, revisions.history),
 }
 
 app = typer.Typer(

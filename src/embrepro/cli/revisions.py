@@ -1,4 +1,4 @@
-"""Commands that set revisions side by side: compare, gate, history."""
+"""Commands that set revisions side by side: compare, confirm, gate, history."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from embrepro.cli.program import ends_with_2
+from embrepro.cli.program import CANNOT_JUDGE, ends_with_2
 from embrepro.layout import Layout
 
 
@@ -36,6 +36,19 @@ def compare(
             render_terminal.show(page)
         else:
             typer.echo(render_markdown.render(page) if style == "markdown" else render_html.render(page), nl=False)
+
+
+def confirm() -> None:
+    """Say whether the last run found the committed numbers to the byte: exit 0, 1 where one moved, 2 if it is another run."""
+    with ends_with_2():
+        from embrepro.regression import committed
+        from embrepro.regression.pages import confirmation_page
+        from embrepro.rendering import render_terminal
+
+        found = committed.confirm(Layout().root)
+        render_terminal.show(confirmation_page(found))
+    if found.verdict != "equal":
+        raise typer.Exit(1 if found.verdict == "moved" else CANNOT_JUDGE)
 
 
 def gate(

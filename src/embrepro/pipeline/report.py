@@ -28,7 +28,8 @@ def run(config: Config, layout: Layout) -> None:
     """Write both pages."""
     summary, speed = read(layout)
     summary = judged(summary, speed, config.claim_files, config.rules_file)
-    found = provenance.collect(layout.root, device=config.device.name, threads=config.device.threads)
+    device = config.device
+    found = provenance.collect(layout.root, device=device.name, threads=device.threads, chosen=device.numerics)
     document = run_report.build(summary, found, speed)
     write_text(layout.reports / "report.md", render_markdown.render(document))
     write_text(layout.reports / "report.html", render_html.render(document))

@@ -1,14 +1,15 @@
-"""What verify, compare, gate and history say, as documents. Scores are on the 0-1 scale, as in `metrics.json`."""
+"""What verify, compare, confirm, gate and history say, as documents. Scores are on the 0-1 scale, as in `metrics.json`."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import altair as alt
 
+from embrepro.regression.committed import Confirmation, Moved
 from embrepro.regression.diff import RevisionComparison, ScoreChange
 from embrepro.regression.gate import GateOutcome, Note
 from embrepro.regression.history import Point, series
@@ -100,6 +101,51 @@ def comparison_page(comparison: RevisionComparison) -> Document:
             )
         ],
     )
+
+
+def confirmation_page(found: Confirmation, named: int = 8) -> Document:
+    """Whether the committed numbers were found again, and if not, which moved and what else is different.
+
+    Args:
+        found: the comparison.
+        named: how many of the things that entered the run are named.
+    """
+    count = f"{len(found.moved)} {'value' if len(found.moved) == 1 else 'values'}"
+    verdict, tone = {
+        "equal": (f"The numbers equal those of commit {found.commit[:8]} to the byte.", "good"),
+        "another run": (
+            f"{count} of another run: other than in commit {found.commit[:8]}, as something else entered.",
+            "even",
+        ),
+        "moved": (f"{count} moved from those of commit {found.commit[:8]}, though the same entered.", "bad"),
+    }[found.verdict]
+    notes = list(found.remarks)
+    if found.entered:
+        more = len(found.entered) - named
+        notes.append(f"Entered otherwise: {', '.join(found.entered[:named])}{f' and {more} more' if more > 0 else ''}.")
+    if found.made:
+        notes.append(f"The first thing that was made otherwise: {found.made}.")
+    columns = [Column("file"), Column("value"), Column("committed", numeric=True), Column("now", numeric=True)]
+    rows = [
+        [
+            Value(each.file),
+            Value(each.path, code=True),
+            Value(DASH if each.committed is None else str(each.committed)),
+            Value(DASH if each.found is None else str(each.found)),
+            Value(DASH if (by := _by(each)) is None else f"{by:+.3g}", sort=by),
+        ]
+        for each in found.moved
+    ]
+    table = Table(
+        "moved", "Values that differ", [*columns, Column("difference", numeric=True)], rows, folded=bool(found.entered)
+    )
+    section = Section("committed", tables=_filled([table]), notes=notes)
+    return Document(title="Committed numbers", verdict=verdict, tone=cast(Tone, tone), sections=[section])
+
+
+def _by(each: Moved) -> float | None:
+    numbers = [value for value in (each.committed, each.found) if isinstance(value, int | float)]
+    return float(numbers[1] - numbers[0]) if len(numbers) == 2 else None
 
 
 def gate_page(outcome: GateOutcome) -> Document:

@@ -238,11 +238,11 @@ def _inputs(lock: dict[str, Any]) -> dict[str, str]:
         str(dep["path"]): str(dep.get("md5", ""))
         for stage in stages
         for dep in stage.get("deps", [])
-        if not any(_related(str(dep["path"]), out) for out in made)
+        if not any(related(str(dep["path"]), out) for out in made)
     }
 
 
-def _related(path: str, out: str) -> bool:
+def related(path: str, out: str) -> bool:
     """Whether a path is an output, lies in one, or holds one."""
     return path == out or path.startswith(f"{out}/") or out.startswith(f"{path}/")
 

@@ -19,6 +19,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from embrepro import numerics
+from embrepro.numerics import Numerics
+
 IMAGE_VARIABLE = "EMBREPRO_IMAGE"
 REVISION_VARIABLE = "EMBREPRO_REVISION"
 _PACKAGES = (
@@ -57,6 +60,8 @@ class Provenance(BaseModel):
     cores: int
     threads: int | None = None
     device: str
+    numerics: str | None = Field(default=None, description="portable or native; null where that was not recorded")
+    not_portable: str = Field(default="", description="why this machine cannot give the portable bytes, if so")
     gpu: str | None = None
     image: str | None = Field(default=None, description="digest of the container image; null on the host")
     packages: dict[str, str] = Field(default_factory=dict)
@@ -64,13 +69,14 @@ class Provenance(BaseModel):
     date: str = Field(description="UTC, ISO 8601; SOURCE_DATE_EPOCH where that is set")
 
 
-def collect(root: Path, *, device: str, threads: int | None) -> Provenance:
+def collect(root: Path, *, device: str, threads: int | None, chosen: Numerics | None = None) -> Provenance:
     """Describe the repository at `root` and the machine this runs on.
 
     Args:
         root: the repository's folder; outside a git repository the commit is null.
         device: the device the numbers were computed on, such as `cpu` or `cuda`.
         threads: the threads the numbers were computed with; null where the library chose.
+        chosen: the numerics the numbers were computed with.
     """
     return Provenance(
         **revision(root),
@@ -81,6 +87,8 @@ def collect(root: Path, *, device: str, threads: int | None) -> Provenance:
         cores=_cores(),
         threads=threads,
         device=device,
+        numerics=chosen,
+        not_portable=numerics.why_not_portable() if chosen == "portable" else "",
         gpu=_gpu() if device.startswith("cuda") else None,
         image=os.environ.get(IMAGE_VARIABLE) or None,
         packages=_versions(),

@@ -17,7 +17,13 @@ def section(summary: Summary, found: Provenance, origins: Origins) -> Section:
     parts.append(packages_table(found, summary))
     if found.commands:
         parts.append(commands_table(found))
-    return Section("provenance", "Provenance", tables=parts)
+    notes = []
+    if found.not_portable:
+        notes.append(
+            f"Numerics are not portable on this machine, as {found.not_portable}: scores may differ in their last digits "
+            "from those of another one."
+        )
+    return Section("provenance", "Provenance", tables=parts, notes=notes)
 
 
 def provenance_table(found: Provenance, summary: Summary) -> Table:
@@ -39,6 +45,7 @@ def provenance_table(found: Provenance, summary: Summary) -> Table:
         ("Processor", found.processor, f"{found.cores} cores", False),
         ("Device", found.device, found.gpu or "", False),
         ("Threads", found.threads, "", False),
+        ("Numerics", found.numerics, found.not_portable and f"not on this machine: {found.not_portable}", False),
         ("Container image", found.image or "none: on the host", "", bool(found.image)),
         *[(f"Recipe: {name}", value, "", False) for name, value in sorted(summary.recipe.items())],
     ]
