@@ -266,6 +266,7 @@ def test_no_key_of_a_model_runs_a_command(tmp_path: Path) -> None:
     assert isinstance(models, dict)
     (checkout.folder / "data").mkdir()
     (checkout.folder / "data" / "download.json").write_text("{}")
+    checkout.run("dvc", "repro", "code")
     for key in HOSTILE_KEYS:
         models[key] = models["static_minilm"] | {"name": f"model-{len(models)}"}
         for folder in (f"data/models/{key}", "data/tasks"):
