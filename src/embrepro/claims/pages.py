@@ -7,9 +7,14 @@ from collections.abc import Sequence
 
 from embrepro.rendering.formats import DASH
 from embrepro.rendering.model import Column, Document, Section, Table, Tone, Value
-from embrepro.results.summary import ClaimRow
+from embrepro.results.summary import ClaimRow, ClaimVerdict
 
-_TONES: dict[str, Tone] = {"reproduced": "good", "refuted": "bad", "not measured": "missing", "not defined": "even"}
+_TONES: dict[ClaimVerdict, Tone] = {
+    "reproduced": "good",
+    "refuted": "bad",
+    "not measured": "missing",
+    "not defined": "even",
+}
 _GROUPS = (
     ("measured", "refuted", "Refuted by this run"),
     ("measured", "reproduced", "Reproduced by this run"),

@@ -13,8 +13,8 @@ from embrepro.claims.known_values import KnownValues
 from embrepro.claims.metrics import ArithmeticMetric, MeasuredValue, Metric, ScoredTasksMetric, is_fraction
 from embrepro.config.yaml_files import Strict, read_document
 from embrepro.results import summary
+from embrepro.results.summary import ClaimVerdict
 
-Outcome = Literal["reproduced", "refuted", "not measured", "not defined"]
 Unit = Literal[
     "",
     "%",
@@ -121,7 +121,7 @@ class Verdict(Strict):
     claimed: str
     measured: str = Field(description="value with unit, or why there is none")
     published: str
-    verdict: Outcome
+    verdict: ClaimVerdict
     explanation: str
     basis: Literal["measured", "recomputed", ""] = Field(description="what the verdict rests on; empty without one")
     measured_value: float | None = None
@@ -185,7 +185,7 @@ def _published(claim: Claim, facts: KnownValues) -> Published | None:
     return None if found.value is None else Published(value=found.value, source="published scores")
 
 
-def _outcome(claim: Claim, found: MeasuredValue) -> Outcome:
+def _outcome(claim: Claim, found: MeasuredValue) -> ClaimVerdict:
     if claim.claimed is None or not found.defined:
         return "not defined"
     if found.value is None:
@@ -195,7 +195,7 @@ def _outcome(claim: Claim, found: MeasuredValue) -> Outcome:
     return "reproduced" if claim.claimed.holds(found.value) else "refuted"
 
 
-def _basis(claim: Claim, outcome: Outcome) -> Literal["measured", "recomputed", ""]:
+def _basis(claim: Claim, outcome: ClaimVerdict) -> Literal["measured", "recomputed", ""]:
     if outcome not in ("reproduced", "refuted"):
         return ""
     return "recomputed" if isinstance(claim.metric, ArithmeticMetric) else "measured"
@@ -214,7 +214,7 @@ def _claimed_text(claim: Claim) -> str:
     return f"{_number(claimed.low)} to {_text(claimed.high, claim.unit)}"
 
 
-def _measured_text(claim: Claim, found: MeasuredValue, outcome: Outcome) -> str:
+def _measured_text(claim: Claim, found: MeasuredValue, outcome: ClaimVerdict) -> str:
     if found.value is None or outcome in ("not measured", "not defined"):
         return outcome
     text = _text(found.value, claim.unit)
@@ -223,7 +223,7 @@ def _measured_text(claim: Claim, found: MeasuredValue, outcome: Outcome) -> str:
     return f"at least {text}" if found.lower_bound else text
 
 
-def _explanation(claim: Claim, found: MeasuredValue, outcome: Outcome, agrees: bool | None) -> str:
+def _explanation(claim: Claim, found: MeasuredValue, outcome: ClaimVerdict, agrees: bool | None) -> str:
     parts = []
     if outcome in ("not measured", "not defined"):
         parts.append(f"{outcome.capitalize()}: {found.reason}")

@@ -8,17 +8,17 @@ from typing import Annotated, get_args
 
 import typer
 
-from embrepro.claims.verdicts import Outcome
 from embrepro.cli.program import ends_with_2, read_offline
 from embrepro.layout import Layout
 from embrepro.progress import console
+from embrepro.results.summary import ClaimVerdict
 
 
 def claims(
     files: Annotated[
         list[Path] | None, typer.Argument(help="Claims files; those of the configuration by default.")
     ] = None,
-    only: Annotated[Outcome | None, typer.Option("--only", help="Show claims of this verdict alone.")] = None,
+    only: Annotated[ClaimVerdict | None, typer.Option("--only", help="Show claims of this verdict alone.")] = None,
     summary: Annotated[bool, typer.Option("--summary", help="Print how many claims have which verdict.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     every: Annotated[bool, typer.Option("--all", help="Print those that the run does not decide, too.")] = False,
@@ -34,7 +34,7 @@ def claims(
     found = [verdict for verdict in judged if not only or verdict.verdict == only]
     if summary:
         counts = Counter(verdict.verdict for verdict in found)
-        typer.echo("\n".join(f"{counts[outcome]:5} {outcome}" for outcome in get_args(Outcome) if counts[outcome]))
+        typer.echo("\n".join(f"{counts[outcome]:5} {outcome}" for outcome in get_args(ClaimVerdict) if counts[outcome]))
     elif as_json:
         typer.echo(dump_json([verdict.model_dump() for verdict in found]), nl=False)
     else:

@@ -17,6 +17,10 @@ Outcome = Literal["better", "worse", "not distinguishable", "not tested"]
 """Of a difference; "not tested" where no test could be made, which says nothing about the size of the difference."""
 
 
+ClaimVerdict = Literal["reproduced", "refuted", "not measured", "not defined"]
+"""Of a claim of a document."""
+
+
 class _Document(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -138,14 +142,14 @@ class LegacyScore(_Document):
 
 
 class ClaimRow(_Document):
-    """A claim and its verdict; `verdict` is reproduced, refuted, not measured or not defined."""
+    """A claim and its verdict."""
 
     id: str
     says: str
     claimed: str
     measured: str
     published: str
-    verdict: str
+    verdict: ClaimVerdict
     explanation: str
     basis: str = Field(description='"measured" by this run, "recomputed" from stated numbers, or nothing')
 

@@ -146,26 +146,33 @@ def read(folder: Path, manifest: Manifest, *, pairs: bool = False) -> RequestLis
     Raises:
         TaskError: a file is not the one that was written, or there are no pairs.
     """
-    if pairs and (stage := manifest.first_stage) and stage.failure:
+    requests_file, texts_file = _files(manifest, pairs=pairs)
+    verify(folder, manifest.requests)
+    table = pl.read_parquet(folder / requests_file)
+    requests = [
+        EncodeRequest(split, subset, prompt, np.asarray(rows, dtype=np.uint32))
+        for split, subset, prompt, rows in table.iter_rows()
+    ]
+    return RequestList(requests, pl.read_parquet(folder / texts_file))
+
+
+def identity(manifest: Manifest, *, pairs: bool = False) -> str:
+    """SHA-256 over a request list: of texts to embed, or of pairs to score; raises TaskError where there are no pairs."""
+    return fingerprint({name: manifest.requests[name] for name in _files(manifest, pairs=pairs)})
+
+
+def _files(manifest: Manifest, *, pairs: bool) -> Sequence[str]:
+    if not pairs:
+        return FILES
+    if (stage := manifest.first_stage) and stage.failure:
         raise TaskError(f"a cross-encoder needs documents that are ranked already, and BM25 failed: {stage.failure}")
-    if pairs and PAIRS not in manifest.requests:
+    if PAIRS not in manifest.requests:
         raise TaskError(
             "a cross-encoder scores documents that are ranked already, and this task brings none, or more than "
             f"{MOST_PAIRS:,}; use a task of type Reranking, or set tasks.rerank for one of type Retrieval "
             "(the custom suite's score every document)"
         )
-    verify(folder, manifest.requests)
-    table = pl.read_parquet(folder / (PAIR_REQUESTS if pairs else REQUESTS))
-    requests = [
-        EncodeRequest(split, subset, prompt, np.asarray(rows, dtype=np.uint32))
-        for split, subset, prompt, rows in table.iter_rows()
-    ]
-    return RequestList(requests, pl.read_parquet(folder / (PAIRS if pairs else TEXTS)))
-
-
-def identity(manifest: Manifest, *, pairs: bool = False) -> str:
-    """SHA-256 over a request list: of texts to embed, or of pairs to score."""
-    return fingerprint({name: manifest.requests[name] for name in (PAIR_FILES if pairs else FILES)})
+    return PAIR_FILES
 
 
 def _list(task: AbsTask) -> RequestList:
