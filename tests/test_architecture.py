@@ -17,7 +17,7 @@ TOP = ("cli", "pipeline")
 """Who may import stages: nobody else."""
 JUDGING = ("claims", "recommendation", "regression", "report", "results")
 """What is made of scores; nothing that makes scores may import it."""
-SCORING = ("embeddings", "models", "sources", "suite", "tasks")
+SCORING = ("embeddings", "models", "own_data", "sources", "suite", "tasks")
 
 
 def room(module: str) -> str:

@@ -19,7 +19,7 @@ PANELS = {
         stages.report,
         stages.check,
     ),
-    "Configuration": (configuration.compose, configuration.keep, configuration.pin),
+    "Configuration": (configuration.compose, configuration.keep, configuration.pin, configuration.check_data),
     "A run": (running.mirror, running.watch),
     "Results": (results.claims, results.verify, results.doctor),
     "Revisions": (revisions.compare, revisions.confirm, revisions.gate, revisions.history),

@@ -1,4 +1,4 @@
-"""Commands of the configuration: what `conf/` composes to, and keeping the configuration of an experiment."""
+"""Commands of what goes in: what `conf/` composes to, keeping an experiment's configuration, pins, one's own data."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 from embrepro.config.compose import compose_values
 from embrepro.config.params import dump_params, write_params
 from embrepro.config.schema import parse_config
+from embrepro.errors import ConfigError
 from embrepro.layout import Layout
 from embrepro.progress import console
 
@@ -58,3 +59,22 @@ def pin(
     written = pinning.pin(names or [], Layout())
     if written:
         console.say(f"Look at what was pinned, then commit: {' '.join(map(str, written))}")
+
+
+def check_data(
+    names: Annotated[list[str] | None, typer.Argument(help="Folders of own-data/; default: all of them.")] = None,
+) -> None:
+    """Look through files of one's own: malformed rows, duplicates, leaks between splits, empty texts, lonely labels."""
+    console.go_offline()
+    from embrepro.doctor import own_data
+    from embrepro.doctor.pages import concerns_page
+    from embrepro.own_data import definition
+    from embrepro.rendering import render_terminal
+
+    chosen = names or definition.names()
+    if not chosen:
+        raise ConfigError(f"There is no task under {definition.FOLDER}; {definition.PAGE} shows how to make one.")
+    found = [concern for name in chosen for concern in own_data.check(name)]
+    render_terminal.show(concerns_page(chosen, found))
+    if any(concern.severity == "error" for concern in found):
+        raise typer.Exit(1)

@@ -12,6 +12,7 @@ from embrepro.errors import KitError, SourceError
 from embrepro.files import fingerprint, keep_only, make_folder, read_json, replacing_folder, write_json
 from embrepro.layout import Layout
 from embrepro.models import expect_device
+from embrepro.own_data import definition as own_files
 from embrepro.pipeline.records import Record, TaskOutcome, reason
 from embrepro.progress import console
 from embrepro.source_code import code_hash
@@ -31,12 +32,13 @@ def run(config: Config, layout: Layout) -> Record:
     """Fetch what the configuration asks for, drop what it no longer asks for, and record what became of each task.
 
     Raises:
-        ConfigError: an unknown task, language or subset, or a device that is not there.
+        ConfigError: an unknown task, language or subset, malformed files of one's own, or a device that is not there.
         SourceError: no model at all can be had, or one's folder on this machine is not there.
     """
     mirror = config.mirror
     expect_device(config.device)
     requested = registry.resolve(config.tasks)
+    _expect_own_files(requested)
     make_folder(layout.models)
     make_folder(layout.tasks)
     _fetch_models(config, layout, mirror)
@@ -52,6 +54,15 @@ def run(config: Config, layout: Layout) -> Record:
     keep_only(layout.tasks, set(record.tasks))
     record.write(layout.download_record)
     return record
+
+
+def _expect_own_files(requested: list[Request]) -> None:
+    """Refuse one's own files where they are malformed: before any work, since only their owner can mend them."""
+    from embrepro.own_data import tasks as own_tasks
+
+    for request in requested:
+        if own_files.exists(request.name):
+            own_tasks.load(request.name)
 
 
 def _fetch_models(config: Config, layout: Layout, mirror: Path | None) -> None:
@@ -128,5 +139,5 @@ def _key_if_whole(folder: Path) -> dict[str, Any]:
 def _key(request: Request, task: AbsTask) -> str:
     """What decides a frozen task: what is asked for, the task's pins, mteb, BM25, and the code that freezes."""
     packages = {name: version(name) for name in ("mteb", "datasets", "pyarrow", "polars", "bm25s", "pystemmer")}
-    code = code_hash("embrepro.tasks.encode_requests", "embrepro.suite")
+    code = code_hash("embrepro.tasks.encode_requests", "embrepro.suite", "embrepro.own_data.tasks")
     return fingerprint([request.name, request.subsets, request.splits, dict(task.metadata.dataset), packages, code])

@@ -28,6 +28,7 @@ from pydantic import BaseModel, ConfigDict
 
 from embrepro.errors import TaskError
 from embrepro.files import fingerprint, read_model, sha256, write_json
+from embrepro.own_data import definition as own_files
 from embrepro.sources import snapshots
 from embrepro.tasks import integrity, pins, registry
 from embrepro.tasks.first_stage import FirstStage
@@ -147,11 +148,16 @@ def load_frozen(request: Request, folder: Path) -> AbsTask:
     """A fresh mteb task with its data in place, ready to be evaluated with no network.
 
     Raises:
-        TaskError: a file's SHA-256 is not the manifest's.
+        TaskError: a file's SHA-256 is not the manifest's, or the task is at another revision by now.
     """
     manifest = read_manifest(folder)
     verify(folder, manifest.files)
     task = create(request)
+    if manifest.revision != task.metadata.dataset["revision"]:
+        raise TaskError(
+            f"{folder} was frozen at revision {manifest.revision}, but the task is now at "
+            f"{task.metadata.dataset['revision']}. Run: dvc repro download"
+        )
     task.dataset = _Reader(folder).read(manifest.tree)
     for name, value in manifest.attributes.items():
         setattr(task, name, value)
@@ -176,7 +182,7 @@ def _load(task: AbsTask, mirror: Path | None) -> str:
     if registry.is_own(task):
         task.load_data()
         task.dataset = _in_memory(_current_layout(task))
-        return "its own code"
+        return "files of one's own" if own_files.exists(task.metadata.name) else "its own code"
     published = task.metadata
     others = set(published.hf_subsets) - set(task.hf_subsets)
     snapshot = snapshots.dataset(

@@ -14,6 +14,7 @@ from embrepro import suite
 from embrepro.config.messages import suggest
 from embrepro.config.schema import Tasks
 from embrepro.errors import ConfigError
+from embrepro.own_data import definition as own_files
 
 if TYPE_CHECKING:
     from mteb import AbsTask
@@ -71,26 +72,44 @@ def add(task_class: type[AbsTask]) -> None:
 
 
 def is_own(task: AbsTask) -> bool:
-    """Whether a task is the kit's or was added, so that its own code holds its data."""
-    return task.metadata.name in _own_tasks()
+    """Whether a task is none of mteb's, so that its data comes from its own code or from one's own files."""
+    return task.metadata.name in _own_tasks() or own_files.exists(task.metadata.name)
 
 
 def find(name: str) -> AbsTask:
     """A fresh task by its name, mteb's or one's own, as it is defined: all subsets and splits.
 
     Raises:
-        ConfigError: there is no such task; names the nearest ones.
+        ConfigError: there is no such task, with the nearest ones; or one's own is malformed, or called like another.
     """
     import mteb
 
     own = _own_tasks()
+    if own_files.exists(name):
+        return _from_files(name)
     if name in own:
         return own[name]()
     try:
         return mteb.get_task(name)
     except KeyError:
         known = [task.metadata.name for task in mteb.get_tasks(exclude_superseded=False)]
-        raise ConfigError(f"tasks.names: there is no task '{name}'{suggest(name, [*known, *own])}") from None
+        hint = suggest(name, [*known, *own, *own_files.names()])
+        raise ConfigError(f"tasks.names: there is no task '{name}'{hint}") from None
+
+
+def _from_files(name: str) -> AbsTask:
+    """A task of `own-data/`, whose name no other task has."""
+    from mteb.get_tasks import _TASKS_REGISTRY
+
+    from embrepro.own_data import tasks as own_tasks
+
+    own_files.expect_name(name)
+    if name in _own_tasks() or name in _TASKS_REGISTRY:
+        raise ConfigError(
+            f"{own_files.FOLDER / name} is called like a task that there is already, and its scores would be taken for that "
+            "task's. Rename the folder."
+        )
+    return own_tasks.task_class(name)()
 
 
 @functools.cache

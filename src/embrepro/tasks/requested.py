@@ -7,6 +7,7 @@ from pathlib import Path
 
 from embrepro.config.schema import Tasks
 from embrepro.files import fingerprint, write_text
+from embrepro.own_data import definition as own_files
 from embrepro.source_code import code_hash
 
 KNOWN = Path(".embrepro") / "known-tasks"
@@ -20,7 +21,8 @@ def expect_known(tasks: Tasks, known: Path = KNOWN) -> None:
         ConfigError: an unknown task, benchmark, language or subset, or a filter that leaves a task without data.
     """
     code = code_hash("embrepro.tasks.registry")
-    asked = fingerprint({"tasks": tasks.model_dump(), "mteb": version("mteb"), "code": code})
+    own = {name: own_files.revision(name) for name in tasks.names if own_files.exists(name)}
+    asked = fingerprint({"tasks": tasks.model_dump(), "own": own, "mteb": version("mteb"), "code": code})
     if (known / asked).is_file():
         return
     from embrepro.tasks import registry
