@@ -1,0 +1,122 @@
+"""Ranks of many models: what is told apart is different, intervals hold the true ranks, and all models share resamples."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from embrepro.statistics import estimates, ranking
+from embrepro.statistics.resampling import StatisticsError
+from embrepro.tasks.samples import SCHEMA
+
+
+def frame(scores: np.ndarray, targets: np.ndarray | None = None) -> pl.DataFrame:
+    """Per-sample scores of one split."""
+    rows = len(scores)
+    return pl.DataFrame(
+        {
+            "split": ["test"] * rows,
+            "subset": ["default"] * rows,
+            "sample": [str(row) for row in range(rows)],
+            "replicate": [0] * rows,
+            "score": scores.astype(float),
+            "target": [None] * rows if targets is None else targets.astype(float),
+        },
+        schema=SCHEMA,
+    )
+
+
+def scores(means: np.ndarray, samples: int, seed: object) -> np.ndarray:
+    """Scores of samples (samples, models) that are hard for all models or for none: a correlation of 0.8."""
+    rng = np.random.default_rng(seed)  # type: ignore[arg-type]
+    shared, own = rng.standard_normal((samples, 1)), rng.standard_normal((samples, len(means)))
+    return np.asarray(means + 0.3 * (np.sqrt(0.8) * shared + np.sqrt(0.2) * own))
+
+
+def draws(means: np.ndarray, samples: int, tasks: int, seed: int) -> ranking.Draws:
+    return ranking.mean_draws(
+        [
+            ranking.joint_draws(
+                [frame(column) for column in scores(means, samples, [seed, task]).T], "mean", name=str(task), seed=seed
+            )
+            for task in range(tasks)
+        ]
+    )
+
+
+def test_estimates_and_errors_are_those_of_the_paired_test_of_two() -> None:
+    one, other = (frame(column) for column in scores(np.array([0.5, 0.45]), 200, 1).T)
+    tests = ranking.all_pairs(ranking.joint_draws([one, other], "mean", name="task", seed=3))
+    paired = estimates.paired_difference(one, other, "mean", seed=3)
+    assert tests.differences[0, 1] == pytest.approx(paired.estimate, abs=1e-12)
+    assert tests.errors[0, 1] == pytest.approx(paired.standard_error, rel=0.06)
+
+
+def test_v_measure_has_the_error_of_the_paired_jackknife() -> None:
+    rng = np.random.default_rng(5)
+    labels = rng.integers(0, 5, 400)
+    one, other = (
+        frame(np.where(rng.random(400) < right, labels, rng.integers(0, 5, 400)), labels) for right in (0.7, 0.6)
+    )
+    tests = ranking.all_pairs(ranking.joint_draws([one, other], "v_measure", name="task", seed=3))
+    paired = estimates.paired_difference(one, other, "v_measure", seed=3)
+    assert tests.differences[0, 1] == pytest.approx(paired.estimate, abs=1e-12)
+    assert tests.errors[0, 1] == pytest.approx(paired.standard_error, rel=0.1)
+
+
+def test_two_tasks_are_resampled_independently_and_each_the_same_way_again() -> None:
+    column = frame(scores(np.array([0.5]), 100, 1)[:, 0])
+    one, again, other = (ranking.joint_draws([column], "mean", name=name, seed=3) for name in ("a", "a", "b"))
+    assert np.array_equal(one.deviations, again.deviations)
+    assert abs(np.corrcoef(one.deviations[:, 0], other.deviations[:, 0])[0, 1]) < 0.1
+
+
+def test_models_on_other_samples_are_refused() -> None:
+    column = scores(np.array([0.5]), 50, 1)[:, 0]
+    with pytest.raises(StatisticsError, match="the same samples"):
+        ranking.joint_draws([frame(column), frame(column[:-1])], "mean", name="task", seed=3)
+
+
+def test_models_of_known_order_have_their_ranks_in_the_intervals_and_equal_ones_are_not_told_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The level holds over 60 simulations: with a true rate of 5 %, more than 8 would come once in a hundred times."""
+    monkeypatch.setattr(ranking, "RESAMPLES", 300)
+    means = np.array([0.6, 0.6, 0.6, 0.55, 0.5])
+    possible = [(1, 3), (1, 3), (1, 3), (4, 4), (5, 5)]
+    equal = means[:, None] == means[None, :]
+    wrong, missed, found = 0, 0, 0
+    for seed in range(60):
+        tests = ranking.all_pairs(draws(means, 60, 4, seed))
+        wrong += bool((tests.distinct & equal).any())
+        intervals = ranking.rank_intervals(tests)
+        missed += any(
+            low > best or high < worst for (low, high), (best, worst) in zip(intervals, possible, strict=True)
+        )
+        found += int((tests.distinct & ~equal).sum())
+    assert wrong <= 8
+    assert missed <= 8
+    assert found > 0.8 * 60 * 14
+
+
+def test_groups_are_the_largest_sets_that_cannot_be_told_apart() -> None:
+    # Differences below 0.3 are not told apart: a chain, in which each group overlaps the next.
+    estimates_ = np.array([1.0, 0.8, 0.6, 0.0])
+    differences = estimates_[:, None] - estimates_[None, :]
+    p_values = np.where(np.abs(differences) < 0.3, 1.0, 0.001)
+    tests = ranking.PairTests(differences, np.ones((4, 4)), p_values, 2.0, 0.95)
+    assert ranking.groups(tests, [0, 1, 2, 3]) == [[0, 1], [1, 2], [3]]
+    assert ranking.rank_intervals(tests) == [(1, 2), (1, 3), (2, 3), (4, 4)]
+
+
+def test_equal_models_share_the_best_rank() -> None:
+    assert ranking.ranks(np.array([0.5, 0.7, 0.5, 0.1])).tolist() == [2, 1, 2, 4]
+
+
+def test_a_difference_that_can_just_be_detected_is_found_four_times_in_five() -> None:
+    gap = float(ranking.all_pairs(draws(np.array([0.5, 0.5]), 100, 1, 0)).detectable()[0, 1])
+    found = [
+        ranking.all_pairs(draws(np.array([0.5 + gap, 0.5]), 100, 1, seed)).distinct[0, 1] for seed in range(1, 101)
+    ]
+    assert 0.7 < np.mean(found) < 0.95
