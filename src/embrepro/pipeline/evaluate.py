@@ -29,7 +29,7 @@ from embrepro.layout import Layout
 from embrepro.pipeline.records import Record, TaskOutcome, reason
 from embrepro.progress import console, processes
 from embrepro.source_code import code_hash
-from embrepro.tasks import encode_requests, first_stage, freezing, registry, samples
+from embrepro.tasks import encode_requests, first_stage, freezing, registry, samples, search
 from embrepro.tasks.registry import Request
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def score(job: Job) -> TaskOutcome:
     if job.model.scores_pairs:
         first_stage.attach(task, job.task_folder)
     encode_requests.speed_up(task)
-    with samples.collect_samples(task) as collected:
+    with samples.collect_samples(task) as collected, search.installed():
         result = mteb.evaluate(encoder, task, cache=None, co2_tracker=False, show_progress_bar=False).task_results[0]
     encoder.expect_finished()
     expect_complete(result, job.request)

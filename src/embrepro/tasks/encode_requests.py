@@ -17,7 +17,7 @@ import polars as pl
 
 from embrepro.errors import TaskError
 from embrepro.files import fingerprint, sha256, write_json
-from embrepro.tasks import first_stage
+from embrepro.tasks import first_stage, search
 from embrepro.tasks.freezing import Manifest, load_frozen, read_manifest, verify
 from embrepro.tasks.registry import Request
 
@@ -252,7 +252,7 @@ def _list_pairs(task: AbsTask) -> RequestList:
 def _what_is_asked(stand_in: Any, task: AbsTask, recorder: Recorder) -> RequestList:  # noqa: ANN401 - mteb's protocols
     import mteb
 
-    with _cheap(task):
+    with _cheap(task), search.installed():
         mteb.evaluate(stand_in, task, cache=None, co2_tracker=False, show_progress_bar=False)
     return recorder.request_list()
 
