@@ -736,3 +736,51 @@ def test_listing_twice_gives_the_same_requests(done: Layout, sources: Path, tmp_
         folder = Path(shutil.copytree(done.tasks / request.name, tmp_path / request.name))
         before = freezing.read_manifest(folder)
         assert encode_requests.write(request, folder) == before
+
+
+# --- What was good stays until what replaces it is whole
+
+
+def test_a_refetch_that_fails_costs_nothing(project: Layout, done: Layout, sources: Path, tmp_path: Path) -> None:
+    """The code that freezes changed, and the network is gone: data, embeddings and results of the run before stay."""
+    folders = [project.tasks / STS / "data", project.embeddings("big"), project.root / "results"]
+    before = times(*folders)
+    spoil_key(project.tasks / STS)
+    metrics = run(configuration(sources, source__mirror=str(tmp_path)), project)
+    assert "cannot be had" in metrics["status"]["big"][STS]
+    assert metrics["models"]["big"]["scores"][RETRIEVAL] is not None
+    assert times(*folders) == before
+    run(configuration(sources), project)
+    assert metrics_bytes(project) == metrics_bytes(done)
+    after = times(*folders[1:])
+    assert {path: after[path] for path in after} == {path: before[path] for path in after}, "nothing is made again"
+
+
+def spoil_key(folder: Path) -> None:
+    """As after a change of the code that freezes: the same data under another key."""
+    key = json.loads((folder / "key.json").read_text())
+    (folder / "key.json").write_text(json.dumps(key | {"key": "another"}))
+
+
+def test_a_model_that_comes_back_is_not_encoded_again(project: Layout, sources: Path) -> None:
+    weights = {"org": "test", "name": "big", "revision": "f" * 40}
+    absent = configuration(sources, models__big={"org": "test", "name": "big", "family": "static", "weights": weights})
+    folders = [project.embeddings("big"), project.root / "results"]
+    before = times(*folders)
+    for _ in range(2):
+        run(absent, project)
+        assert times(*folders) == before
+    run(configuration(sources), project)
+    assert times(*folders) == before
+
+
+def test_a_task_that_a_stage_before_has_not_seen_is_a_row(project: Layout, sources: Path) -> None:
+    """Stages run one by one, after the configuration changed."""
+    more = configuration(sources, tasks__names=[*TASKS, "STS17"])
+    aggregate.run(more, project)
+    status = json.loads(metrics_bytes(project))["status"]["big"]
+    assert status["STS17"] == "the evaluate stage has not seen this task"
+    encode.run(more, project, "big")
+    record = evaluate.run(more, project, "big")
+    assert record.tasks["STS17"].status == "the download stage has not seen this task"
+    aggregate.run(more, project)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +19,10 @@ from pydantic import BaseModel, ValidationError
 from embrepro.errors import KitError
 
 Content = TypeVar("Content", bound=BaseModel)
+UNFINISHED, REPLACED = ".unfinished", ".replaced"
+SCRATCH = "embrepro-scratch-"
+LEAST_ROOM = 2**20
+"""Bytes; a file system with less is taken for full."""
 
 
 def sha256(path: Path) -> str:
@@ -54,7 +59,7 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise KitError(f"{path} is missing; `dvc repro` makes it.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise KitError(f"{path} is damaged ({error}). Delete it and run `dvc repro` again.") from None
 
 
@@ -85,13 +90,13 @@ def make_folder(folder: Path) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """A path to write to that takes the place of `path` once the block ends well."""
     make_folder(path.parent)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
     try:
         yield unfinished
-        unfinished.chmod(0o644)  # some writers leave their files to their owner alone
+        unfinished.chmod(0o666 & ~_umask())  # some writers leave their files to their owner alone
         unfinished.replace(path)
-    except OSError as error:
-        if full := _no_room(path, error):
+    except Exception as error:
+        if full := _no_room(error, path):
             raise full from None
         raise
     finally:
@@ -100,21 +105,102 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """An empty folder to fill that takes the place of `path` once the block ends well."""
+    """An empty folder to fill that takes the place of `path` once the block ends well.
+
+    What was there is moved aside first and removed last, so that at every moment one of the two is whole on disk;
+    `clear_leftovers` puts it back where a run was killed in between.
+    """
     make_folder(path.parent)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".unfinished", dir=path.parent))
-    unfinished.chmod(0o755)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=UNFINISHED, dir=path.parent))
+    unfinished.chmod(0o777 & ~_umask())
+    aside = unfinished.with_name(f"{unfinished.name.removesuffix(UNFINISHED)}{REPLACED}")
     try:
         yield unfinished
         if path.exists():
-            shutil.rmtree(path)
+            path.rename(aside)
         unfinished.rename(path)
-    except OSError as error:
-        if full := _no_room(path, error):
+    except Exception as error:
+        if full := _no_room(error, path):
             raise full from None
         raise
     finally:
+        _put_back(aside, path)
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """An empty folder in the system's temporary folder for as long as the block lasts.
+
+    Whoever uses one holds a lock on it, so that those of killed runs are known, and are removed first.
+
+    Raises:
+        KitError: there is no room in the temporary folder.
+    """
+    base = Path(tempfile.gettempdir())
+    for leftover in base.glob(f"{SCRATCH}*"):
+        if (held := _locked_folder(leftover)) is not None:
+            shutil.rmtree(leftover, ignore_errors=True)
+            os.close(held)
+    folder, held = Path(), None
+    while held is None:  # another run may have taken the new folder for a leftover
+        folder = Path(tempfile.mkdtemp(prefix=SCRATCH))
+        held = _locked_folder(folder)
+    try:
+        yield folder
+    except Exception as error:
+        if full := _no_room(error, base, only_if_full=True):
+            raise full from None
+        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(held)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Put back the folders that a killed run had moved aside, and remove what it left unfinished.
+
+    For a time when nothing else writes below `folder`.
+    """
+    for aside in sorted(folder.rglob(f".*{REPLACED}")):
+        _put_back(aside, aside.with_name(aside.name.removesuffix(REPLACED).rpartition(".")[0][1:]))
+    for unfinished in sorted(folder.rglob(f".*{UNFINISHED}")):
+        if unfinished.is_dir():
+            shutil.rmtree(unfinished, ignore_errors=True)
+        else:
+            unfinished.unlink(missing_ok=True)
+
+
+def _put_back(aside: Path, path: Path) -> None:
+    """Remove a folder that was moved aside, or move it back where nothing has taken its place."""
+    if not aside.is_dir():
+        return
+    if path.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+    else:
+        aside.rename(path)
+
+
+def _locked_folder(folder: Path) -> int | None:
+    """A descriptor that holds the lock on a folder until it is closed; None where another process holds it."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    if os.fstat(descriptor).st_uid == os.getuid():
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if folder.is_dir():
+                return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _umask() -> int:
+    """What this process takes away from the modes of the files it makes."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def keep_only(folder: Path, names: set[str]) -> None:
@@ -126,8 +212,30 @@ def keep_only(folder: Path, names: set[str]) -> None:
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
-def _no_room(path: Path, error: OSError) -> KitError | None:
-    """The error as the kit's own where a write found no room: such errors name no file."""
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+def _no_room(error: Exception, path: Path, *, only_if_full: bool = False) -> KitError | None:
+    """The error as the kit's own where a write found no room: such errors name no file.
+
+    Args:
+        error: what was raised.
+        path: where it was to be written.
+        only_if_full: leave alone what happened although there is room beside `path`: it was written elsewhere.
+    """
+    if isinstance(error, KitError) and not only_if_full:
         return None
-    return KitError(f"No room to write {path}: {error.strerror}. Free some, and run again; what was finished is kept.")
+    cause: BaseException | None = error
+    while cause is not None and not _says_full(cause):
+        cause = cause.__cause__ or cause.__context__
+    if cause is None or (only_if_full and shutil.disk_usage(path).free >= LEAST_ROOM):
+        return None
+    reason = getattr(cause, "strerror", None) or "no space left on device"
+    if only_if_full:
+        return KitError(
+            f"No room in the temporary folder {path}: {reason}. Free some, or set TMPDIR to a folder with more room."
+        )
+    return KitError(f"No room to write {path}: {reason}. Free some, and run again; what was finished is kept.")
+
+
+def _says_full(error: BaseException) -> bool:
+    """Whether an error means a full disk; libraries not written in Python say it in words."""
+    known = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return known or any(said in str(error) for said in ("No space left on device", "os error 28)", "os error 27)"))

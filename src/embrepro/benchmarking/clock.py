@@ -22,7 +22,7 @@ import embrepro.models
 from embrepro.benchmarking.speed import RepeatedMeasure
 from embrepro.config.schema import Device, ModelConfig
 from embrepro.errors import KitError
-from embrepro.progress import console
+from embrepro.progress import console, processes
 
 if TYPE_CHECKING:
     from embrepro.models import Loaded
@@ -108,7 +108,7 @@ def footprint(
     Raises:
         KitError: the process was killed, most likely for want of memory.
     """
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=console.silence_libraries) as fresh:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_start_worker) as fresh:
         try:
             return fresh.submit(_footprint, folder, model, device, texts, batch_size, repeats).result()
         except BrokenProcessPool:
@@ -116,6 +116,11 @@ def footprint(
                 f"The process that loaded {model.full_name} to measure its memory was killed, most likely"
                 " because the machine has too little. Free some, or lower the model's batch_size."
             ) from None
+
+
+def _start_worker() -> None:
+    processes.start_worker()
+    console.silence_libraries()
 
 
 def _footprint(

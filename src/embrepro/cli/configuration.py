@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from embrepro.cli import program
 from embrepro.config.compose import compose_values
 from embrepro.config.params import dump_params, write_params
 from embrepro.config.schema import parse_config
@@ -27,7 +28,8 @@ def compose(
 
     requested.expect_known(config.tasks)
     if write:
-        write_params(values)
+        with program.writing():
+            write_params(values)
     else:
         typer.echo(dump_params(values), nl=False)
 
@@ -40,7 +42,8 @@ def keep(
     """Make an experiment's configuration the default: apply it, and write conf/ so that it composes to params.yaml."""
     from embrepro.config import keeping
 
-    changed = keeping.keep(experiment)
+    with program.writing():
+        changed = keeping.keep(experiment)
     if not changed:
         console.say("conf/ composes to params.yaml already.")
         return
@@ -56,7 +59,8 @@ def pin(
     """Pin data by the rows that were frozen, and a model by the commit and files that the hub names now."""
     from embrepro.pipeline import pin as pinning
 
-    written = pinning.pin(names or [], Layout())
+    with program.writing():
+        written = pinning.pin(names or [], Layout())
     if written:
         console.say(f"Look at what was pinned, then commit: {' '.join(map(str, written))}")
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import typer
@@ -14,43 +15,52 @@ from embrepro import containers, numerics
 from embrepro.config.params import read_params
 from embrepro.config.schema import Config
 from embrepro.errors import KitError
-from embrepro.progress import console
+from embrepro.progress import checkout_lock, console, processes
+from embrepro.results.provenance import IMAGE_VARIABLE
 
-INTERRUPTED = 130
 CANNOT_JUDGE = 2
 
 
 class Program(TyperGroup):
-    """All commands; Ctrl-C ends any of them with a line and exit code 130, for nothing is lost by it."""
+    """All commands; Ctrl-C or another signal ends any of them with a line and 128 + its number: nothing is lost by it."""
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer's own copy of click has its Context
         """Run the command."""
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
+        except processes.Interrupted as stop:
             console.say_error("embrepro: interrupted; what was finished is kept, and the next run goes on from there")
-            raise typer.Exit(INTERRUPTED) from None
+            raise typer.Exit(128 + stop.number) from None
 
 
 class Stage(TyperCommand):
-    """A command that runs in its image where the configuration says so: runtime=docker."""
+    """A command that holds the checkout's lock, and runs in its image where the configuration says so: runtime=docker."""
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer's own copy of click has its Context
         """Run here, or hand over to the image."""
         config = read_params()
-        if not containers.wanted(config):
+        if os.environ.get(IMAGE_VARIABLE):
             return super().invoke(ctx)
-        raise typer.Exit(containers.run_in_container(config, sys.argv[1:]))
+        with writing(shared="--shard" in " ".join(sys.argv)):
+            if not containers.wanted(config):
+                return super().invoke(ctx)
+            raise typer.Exit(containers.run_in_container(config, sys.argv[1:]))
 
 
 def run(app: typer.Typer) -> None:
     """Run the program; an error of the kit ends it with its message and exit code 1, without a traceback."""
     console.silence_libraries()
+    processes.end_on_signals()
     try:
         app(prog_name="embrepro")
     except (KitError, OSError) as error:
         console.say_error(f"embrepro: {message(error)}")
         sys.exit(1)
+
+
+def writing(*, shared: bool = False) -> AbstractContextManager[None]:
+    """The checkout's lock, for a command that writes to it; shared by parts of a stage, which work side by side."""
+    return checkout_lock.holding(["embrepro", *sys.argv[1:]], shared=shared)
 
 
 def read_offline() -> Config:

@@ -235,7 +235,7 @@ def _in_processes(
         )
     else:
         forking = multiprocessing.get_context("fork")
-        pool = ProcessPoolExecutor(count, mp_context=forking, initializer=processes.die_with_parent)
+        pool = ProcessPoolExecutor(count, mp_context=forking, initializer=processes.start_worker)
     with pool:
         running: dict[Future[BaseException | None], tuple[int, int]] = {}
         try:
@@ -262,7 +262,7 @@ def _in_processes(
 
 def _start(load: Callable[[str], Any], devices: Queue[str], tasks: list[TaskShards]) -> None:
     """Begin a worker that shares nothing: load the model on the next free device."""
-    processes.die_with_parent()
+    processes.start_worker()
     _STATE.update(encoder=load(devices.get()), tasks=tasks)
 
 

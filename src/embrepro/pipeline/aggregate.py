@@ -77,7 +77,7 @@ def _scored(config: Config, layout: Layout, key: str, record: Record, requested:
     folder = layout.results(config.models[key]) / str(record.details.get("revision"))
     found = {}
     for request in requested:
-        outcome = record.tasks[request.name]
+        outcome = record.outcome(request.name, "evaluate")
         if outcome.done:
             path = samples.path_of(folder, request.name)
             found[request.name] = Scored(outcome.details["score"], samples.read(path) if path.is_file() else None)
@@ -114,7 +114,7 @@ def _rows(
         for request in requested:
             cells = {
                 key: _cell(
-                    records[key].tasks[request.name],
+                    records[key].outcome(request.name, "evaluate"),
                     scored[key].get(request.name),
                     _first_stage(request, layout) if model.scores_pairs else None,
                     config.seed,

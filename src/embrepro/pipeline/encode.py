@@ -62,17 +62,18 @@ def run(config: Config, layout: Layout, key: str, part: tuple[int, int] = (1, 1)
         return _record_unavailable(config, layout, key, why)
     manifest, snapshot = model_sources.read(layout.models / key)
     recipe = _recipe(model, config.device, manifest.content_hash)
-    before = Record.read_if_there(layout.encode_record(key))
+    before = Record.read_if_there(layout.encode_record(key)).made()
     if before.details.get("recipe") != recipe:
         before = Record()
     record = Record(details=before.details)
     missing = _sort_out(config, layout, key, recipe, before, record)
+    record.keep(before)
     if missing or not before.details:
         _encode(config, layout, key, manifest, snapshot, recipe, missing, record, part)
     if part != (1, 1):
         return record
-    files = {name for outcome in record.tasks.values() for name in outcome.files}
-    keep_only(folder, files | {layout.encode_record(key).name})
+    record.keep(before)
+    keep_only(folder, record.files | {layout.encode_record(key).name})
     record.write(layout.encode_record(key))
     return record
 
@@ -82,6 +83,7 @@ def _record_unavailable(config: Config, layout: Layout, key: str, why: str) -> R
     console.say_error(f"encode {key}: {why}")
     leaves = [leaf for request in registry.resolve(config.tasks) for leaf in request.leaves()]
     record = Record(tasks={leaf.name: TaskOutcome(status=why, stage="download") for leaf in leaves})
+    record.keep(Record.read_if_there(layout.encode_record(key)).made())
     record.write(layout.encode_record(key))
     return record
 
@@ -101,7 +103,8 @@ def _sort_out(config: Config, layout: Layout, key: str, recipe: str, before: Rec
     missing = []
     leaves = {leaf.name: leaf for request in registry.resolve(config.tasks) for leaf in request.leaves()}
     for name, leaf in leaves.items():
-        if name not in downloaded.tasks or not downloaded.tasks[name].done:
+        if not (fetched := downloaded.outcome(name, "download")).done:
+            record.tasks[name] = fetched
             continue
         try:
             frozen = freezing.read_manifest(layout.tasks / name)

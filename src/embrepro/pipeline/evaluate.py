@@ -72,7 +72,7 @@ def run(config: Config, layout: Layout, key: str) -> Record:
     known = embrepro.models.ModelProperties(**details)
     folder = layout.results(model) / revision
     make_folder(folder)
-    before = Record.read_if_there(layout.evaluate_record(key))
+    before = Record.read_if_there(layout.evaluate_record(key)).made()
     record = Record(
         details={
             **encoded.details,
@@ -108,12 +108,14 @@ def run(config: Config, layout: Layout, key: str) -> Record:
                 key=task_key,
             )
         )
+    record.keep(before)
     for name, outcome in _score(jobs, key, config):
         record.tasks[name] = outcome
         record.write(layout.evaluate_record(key))
     _combine_aggregates(requested, record, folder, model, key)
     if suite.CATEGORIES.keys() <= leaves.keys() and all(record.tasks[name].done for name in suite.CATEGORIES):
         record.details["legacy"] = suite.legacy_scores(_Embedded(layout, key))
+    record.keep(before)
     _prune(record, layout.results(model), folder)
     if any(outcome.done for outcome in record.tasks.values()):
         write_text(folder / "model_meta.json", _meta_json(model, revision, known))
@@ -127,6 +129,7 @@ def _record_unavailable(config: Config, layout: Layout, key: str, encoded: Recor
     record = Record()
     for request in registry.resolve(config.tasks):
         record.tasks |= dict.fromkeys([request.name, *(leaf.name for leaf in request.leaves())], lost)
+    record.keep(Record.read_if_there(layout.evaluate_record(key)).made())
     make_folder(layout.results(config.models[key]))
     record.write(layout.evaluate_record(key))
     return record
@@ -145,7 +148,7 @@ def _active_dimensions(encoded: Record) -> dict[str, float]:
 def _lost_before(name: str, downloaded: Record, encoded: Record) -> TaskOutcome | None:
     """The outcome of the earlier stage that could not do its work on a task, if any."""
     for stage, record in (("download", downloaded), ("encode", encoded)):
-        outcome = record.tasks.get(name) or TaskOutcome(status=f"the {stage} stage has not seen this task", stage=stage)
+        outcome = record.outcome(name, stage)
         if not outcome.done:
             return outcome
     return None
@@ -268,7 +271,7 @@ def _score(jobs: list[Job], key: str, config: Config) -> Iterator[tuple[str, Tas
 def _start_worker() -> None:
     import torch
 
-    processes.die_with_parent()
+    processes.start_worker()
     console.silence_libraries()
     torch.set_num_threads(1)
 
@@ -330,9 +333,8 @@ def _stands(outcome: TaskOutcome, folder: Path) -> bool:
 
 
 def _prune(record: Record, results: Path, folder: Path) -> None:
-    kept = {name for outcome in record.tasks.values() for name in outcome.files}
     keep_only(results, {folder.name})
-    keep_only(folder, kept)
+    keep_only(folder, record.files)
 
 
 def _result_json(result: TaskResult) -> str:

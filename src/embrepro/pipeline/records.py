@@ -37,6 +37,29 @@ class Record(BaseModel):
 
     tasks: dict[str, TaskOutcome] = {}
     details: dict[str, Any] = {}
+    earlier: Record | None = None
+    """What an earlier run made of the tasks that this one lost: its files stay, and serve again once they can."""
+
+    def made(self) -> Record:
+        """What was made, by this run or an earlier one, and of which the files are there."""
+        before = self.earlier or Record()
+        done = {name: outcome for name, outcome in self.tasks.items() if outcome.done}
+        return Record(tasks={**before.tasks, **done}, details=self.details or before.details)
+
+    def keep(self, made: Record) -> None:
+        """Remember what an earlier run made of the tasks that this one lost."""
+        lost = {name for name, outcome in self.tasks.items() if not outcome.done}
+        kept = {name: outcome for name, outcome in made.tasks.items() if name in lost}
+        self.earlier = Record(tasks=kept, details=made.details) if kept else None
+
+    @property
+    def files(self) -> set[str]:
+        """Names of the files that hold what was made."""
+        return {name for outcome in self.made().tasks.values() for name in outcome.files}
+
+    def outcome(self, task: str, stage: str) -> TaskOutcome:
+        """What became of a task; one that the record does not name was not seen by `stage`, which wrote it."""
+        return self.tasks.get(task) or TaskOutcome(status=f"the {stage} stage has not seen this task", stage=stage)
 
     @classmethod
     def read(cls, path: Path) -> Record:
@@ -53,7 +76,7 @@ class Record(BaseModel):
 
     def write(self, path: Path) -> None:
         """Write the record whole or not at all."""
-        write_json(path, self.model_dump())
+        write_json(path, self.model_dump(exclude=None if self.earlier else {"earlier"}))
 
 
 def reason(error: BaseException) -> str:

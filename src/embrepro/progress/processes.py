@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import sys
 from pathlib import Path
+from types import FrameType
 
 import psutil
 
 OWNER_VARIABLE = "EMBREPRO_OWNER"
 """Names, in a container, the process outside that runs the container and ends with it."""
 
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that ask a process to end."""
 _NAMESPACE = Path("/proc/self/ns/pid")
 # PR_SET_PDEATHSIG of <linux/prctl.h>
 _SET_PARENT_DEATH_SIGNAL = 1
@@ -59,6 +63,39 @@ def _start(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
     except OSError:
         return f"{psutil.Process(pid).create_time():.2f}"
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked this process to end; `number` says which."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+def end_on_signals() -> None:
+    """Have every signal that asks this process to end raise `Interrupted`, its worker processes killed before.
+
+    What is under way is cleaned up alike, whoever stops it, and no pool waits for what its workers are at. A signal that
+    the caller has switched off (SIGHUP under nohup, SIGINT in a script's background) stays off.
+    """
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        for worker in multiprocessing.active_children():
+            worker.kill()
+        raise Interrupted(number)
+
+    for number in ENDING:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, end)
+
+
+def start_worker() -> None:
+    """Begin a worker process: it ends with its parent, and leaves to it what Ctrl-C means."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    die_with_parent()
 
 
 def die_with_parent() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from embrepro.config.schema import ModelConfig
 from embrepro.errors import KitError, SourceError
-from embrepro.files import fingerprint, read_json, read_model, replacing_folder, sha256, write_json
+from embrepro.files import fingerprint, read_json, read_model, replacing_folder, scratch_folder, sha256, write_json
 from embrepro.numerics import Numerics
 from embrepro.source_code import code_hash
 from embrepro.sources import snapshots
@@ -138,9 +137,9 @@ def _fill(model: ModelConfig, target: Path, mirror: Path | None) -> str:
         from embrepro.models.static import distill
 
         teacher = snapshots.model(model.distill.teacher, mirror)
-        with tempfile.TemporaryDirectory(prefix="embrepro-") as scratch:
-            _copy(teacher.model_files(), Path(scratch) / "teacher")
-            distill(Path(scratch) / "teacher", model.distill, target)
+        with scratch_folder() as scratch:
+            _copy(teacher.model_files(), scratch / "teacher")
+            distill(scratch / "teacher", model.distill, target)
         return f"distilled; teacher from {teacher.source}"
     if model.folder:
         folder = _local_folder(model)

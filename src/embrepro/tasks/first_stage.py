@@ -12,12 +12,12 @@ import json
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, Field
 
-from embrepro.files import write_text
+from embrepro.errors import KitError
+from embrepro.files import scratch_folder, write_text
 
 if TYPE_CHECKING:
     from mteb import AbsTask
@@ -56,7 +56,7 @@ def rank(task: AbsTask, folder: Path, depth: int) -> FirstStage:
     """
     try:
         return FirstStage(model=MODEL, depth=depth, score=_rank(task, folder, depth))
-    except (OSError, MemoryError):
+    except (KitError, OSError, MemoryError):
         raise
     except Exception as error:
         return FirstStage(model=MODEL, depth=depth, failure=f"{type(error).__name__}: {error}")
@@ -65,16 +65,16 @@ def rank(task: AbsTask, folder: Path, depth: int) -> FirstStage:
 def _rank(task: AbsTask, folder: Path, depth: int) -> float:
     import mteb
 
-    with TemporaryDirectory() as predictions, redirect_stderr(StringIO()):  # mteb's BM25 shows bars whatever it is told
+    with scratch_folder() as predictions, redirect_stderr(StringIO()):  # mteb's BM25 shows bars whatever it is told
         result = mteb.evaluate(
             mteb.get_model(MODEL),
             task,
             cache=None,
             co2_tracker=False,
             show_progress_bar=False,
-            prediction_folder=predictions,
+            prediction_folder=str(predictions),
         ).task_results[0]
-        (path,) = Path(predictions).iterdir()
+        (path,) = predictions.iterdir()
         found = json.loads(path.read_text(encoding="utf-8"))
     for subset in found.keys() - {"mteb_model_meta"}:
         for queries in found[subset].values():

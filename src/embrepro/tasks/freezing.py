@@ -15,7 +15,6 @@ Layout of a frozen task::
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +26,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from embrepro.errors import TaskError
-from embrepro.files import fingerprint, read_model, sha256, write_json
+from embrepro.files import fingerprint, read_model, scratch_folder, sha256, write_json
 from embrepro.own_data import definition as own_files
 from embrepro.sources import snapshots
 from embrepro.tasks import integrity, pins, registry
@@ -220,8 +219,8 @@ def _private_cache() -> Iterator[None]:
     import datasets
 
     before = datasets.config.HF_DATASETS_CACHE
-    with tempfile.TemporaryDirectory(prefix="embrepro-") as folder:
-        datasets.config.HF_DATASETS_CACHE = Path(folder)
+    with scratch_folder() as folder:
+        datasets.config.HF_DATASETS_CACHE = folder
         try:
             yield
         finally:
