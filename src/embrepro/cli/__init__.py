@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from embrepro.cli import configuration, program, results, revisions, running, stages
+from embrepro.cli import configuration, models, program, results, revisions, running, stages
 
 PANELS = {
     "Stages (dvc repro runs them in this order)": (
@@ -20,6 +20,7 @@ PANELS = {
         stages.check,
     ),
     "Configuration": (configuration.compose, configuration.keep, configuration.pin, configuration.check_data),
+    "Models": (models.models, models.choose),
     "A run": (running.mirror, running.watch),
     "Results": (results.claims, results.verify, results.doctor),
     "Revisions": (revisions.compare, revisions.confirm, revisions.gate, revisions.history),

@@ -2,7 +2,7 @@
 
 Hydra asks `ConfSource` about every file before it reads it, in `embrepro compose` and in `dvc exp run -S` alike. So a
 misspelt choice is refused with the nearest names and a faulty file with what is wrong in it, whoever composes. Choices
-of `baseline` have no files: each is derived from the model's file of that name.
+of `baseline` have no files: each is derived from the model's file of that name, whose part `published` no run sees.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ PRESETS = "experiment"
 """The group of presets, of which a run may take one: `+experiment=analysis`."""
 OTHER_WORDS = {"device": {"gpu": "cuda", "nvidia": "cuda"}, "runtime": {"container": "docker", "podman": "docker"}}
 GLOBAL_HEADER = "# @package _global_"
+PUBLISHED = "published"
+"""The part of a model's file that says what others publish of it."""
 
 _untracked_allowed: ContextVar[bool] = ContextVar("untracked_allowed", default=False)
 
@@ -86,14 +88,18 @@ class ConfSource(ConfigSource):
         if group not in (*GROUPS, PRESETS) or not option:
             return False
         check_choice(self._conf, group, option)
-        return group == "baseline"
+        return group in ("baseline", "model")
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """A choice of `baseline`: the model's file, and the role."""
+        """A model's file without what is published of it; or a choice of `baseline`: the model's file, and the role."""
         group, _, option = config_path.removesuffix(".yaml").partition("/")
-        if group != "baseline":
+        if group not in ("baseline", "model"):
             raise ConfigLoadError(f"{config_path} is none of this source's files")
-        config = OmegaConf.create({"defaults": [f"/model/{option}"], "baseline": option})
+        if group == "model":
+            config = OmegaConf.create(read_yaml(self._conf / "model" / f"{option}.yaml"))
+            config.models[option].pop(PUBLISHED, None)
+        else:
+            config = OmegaConf.create({"defaults": [f"/model/{option}"], "baseline": option})
         return ConfigResult(
             provider=self.provider, path=f"{self.scheme()}://{self.path}", config=config, header={"package": "_global_"}
         )

@@ -26,6 +26,7 @@ from embrepro.config.names import (
     RelativePath,
     TaskName,
 )
+from embrepro.config.nanobeir import NanoBeir
 from embrepro.config.yaml_files import Strict
 from embrepro.errors import ConfigError
 from embrepro.numerics import Numerics
@@ -116,6 +117,9 @@ class ModelConfig(Strict):
         default=None, description="dtype the weights are cast to; null keeps the stored one"
     )
     max_seq_length: int | None = Field(default=None, gt=0, description="tokens; null keeps the model's own")
+    max_active_dims: int | None = Field(
+        default=None, gt=0, description="of a sparse model: how many of its largest weights a text keeps; null for all"
+    )
     prompts: dict[str, str] = Field(
         default_factory=dict,
         description="mteb's prompt keys (task name, task type, query, document) -> text put in front",
@@ -134,6 +138,12 @@ class ModelConfig(Strict):
     def _prompts_of_pairs(self) -> ModelConfig:
         if self.scores_pairs and (unknown := sorted(self.prompts.keys() - {"query", "document"})):
             raise ValueError(f"prompts: a cross-encoder has but query and document; got {', '.join(unknown)}")
+        return self
+
+    @model_validator(mode="after")
+    def _limits_sparse_alone(self) -> ModelConfig:
+        if self.max_active_dims and self.family != "sparse":
+            raise ValueError(f"max_active_dims belongs to a sparse model; this one is {self.family}")
         return self
 
     @property
@@ -165,11 +175,14 @@ class Tasks(Strict):
         le=1000,
         description="documents of BM25's ranking that a cross-encoder reranks in a retrieval task",
     )
+    nanobeir: NanoBeir | None = Field(
+        default=None, description="NanoBEIR's data sets, scored by sentence-transformers' own evaluators as well"
+    )
     allow_missing: bool = Field(default=False, description="end well although a requested task has no score")
 
     @model_validator(mode="after")
     def _something_asked(self) -> Tasks:
-        if bool(self.names) == bool(self.benchmark):
+        if bool(self.names) == bool(self.benchmark) and (self.names or not self.nanobeir):
             raise ValueError(
                 "give either names (a list of tasks) or benchmark (one of mteb's), not both and not neither"
             )
@@ -280,6 +293,14 @@ class Config(Strict):
                     f"models.{key} is unpinned: the revision of {weights.repository} is not known. "
                     f"Run `embrepro pin {key}`, then compose again"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _prompts_of_nanobeir(self) -> Config:
+        if prompts := self.tasks.nanobeir and self.tasks.nanobeir.prompts():
+            for key, model in self.models.items():
+                if not model.scores_pairs:
+                    self.models[key] = model.model_copy(update={"prompts": model.prompts | prompts})
         return self
 
     def model(self, key: str) -> ModelConfig:

@@ -105,10 +105,7 @@ class _SparseReplay(_Replay, SparseEncoderWrapper):
         if not _is_sparse_compatible_task(metadata):
             dense: np.ndarray = rows.toarray()
             return dense
-        placed = rows.tocoo()
-        places = torch.from_numpy(np.stack([placed.row, placed.col]).astype(np.int64))
-        values = torch.from_numpy(placed.data)
-        return torch.sparse_coo_tensor(places, values, placed.shape, check_invariants=True).coalesce()
+        return sparse_tensor(rows)
 
 
 class CrossEncoder:
@@ -141,6 +138,15 @@ class CrossEncoder:
         pairs = list(zip(texts_of(inputs1), texts_of(inputs2), strict=True))
         scores: np.ndarray = self._scores[self._listed.rows(hf_split, hf_subset, "", pairs)]
         return scores
+
+
+def sparse_tensor(rows: Any) -> torch.Tensor:  # noqa: ANN401 - a sparse array
+    """A sparse array as a sparse tensor of the same shape."""
+    placed = rows.tocoo()
+    places = torch.from_numpy(np.stack([placed.row, placed.col]).astype(np.int64))
+    return torch.sparse_coo_tensor(
+        places, torch.from_numpy(placed.data), placed.shape, check_invariants=True
+    ).coalesce()
 
 
 def encoder(listed: RequestList, embeddings: Rows, meta: ModelMeta, similarity: str) -> _DenseReplay | _SparseReplay:

@@ -15,4 +15,4 @@ def load(folder: Path, model: ModelConfig, device: str) -> SparseEncoder:
     """Load a sparse model from a folder in sentence-transformers' layout."""
     from sentence_transformers import SparseEncoder
 
-    return SparseEncoder(str(folder), device=device, local_files_only=True)
+    return SparseEncoder(str(folder), device=device, local_files_only=True, max_active_dims=model.max_active_dims)

@@ -25,8 +25,10 @@ from embrepro.results.summary import (
     LegacyScore,
     MeanDifferences,
     ModelCard,
+    NanoBeirScores,
     Role,
     ScoreDifference,
+    SparsityRow,
     Suite,
     Summary,
     TaskRow,
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 
 STAGE = "aggregate"
 BINS = 40
+BYTES_OF_A_POSTING = 8
 
 
 def run(config: Config, layout: Layout) -> Summary:
@@ -63,6 +66,8 @@ def run(config: Config, layout: Layout) -> Summary:
         means=means,
         mean_differences=mean_differences,
         histograms=_histograms(rows, scored),
+        nanobeir=_nanobeir(records),
+        sparsity=[row for key, record in records.items() for row in _sparsity(key, record)],
         legacy=_legacy(rows, records),
         suite=_suite(requested),
         packages=_packages(records),
@@ -181,7 +186,7 @@ def _card(config: Config, layout: Layout, key: str, record: Record) -> ModelCard
             content_hash="",
         )
     manifest, snapshot = model_sources.read(layout.models / key)
-    known = record.details
+    known, sparsity = record.details, _sparsity(key, record)
     return ModelCard(
         key=key,
         name=model.full_name,
@@ -197,7 +202,8 @@ def _card(config: Config, layout: Layout, key: str, record: Record) -> ModelCard
         dtype=known["dtype"],
         normalised=known["normalised"],
         similarity=known["similarity"],
-        active_dimensions=known["active_dimensions"],
+        active_dimensions=_mean_active_dimensions(sparsity),
+        index_mb=_index_mb(sparsity),
         size_mb=manifest.bytes / 1e6,
         distilled_from=manifest.distilled_from,
         recipe=_recipe(config, key, manifest),
@@ -259,6 +265,51 @@ def _histograms(rows: list[TaskRow], scored: dict[str, dict[str, Scored]]) -> li
     return found
 
 
+def _nanobeir(records: dict[str, Record]) -> list[NanoBeirScores]:
+    """What the library's own evaluators found, of the models that they were run for."""
+    found = []
+    for key, record in records.items():
+        if "nanobeir" in record.details:
+            outcome = TaskOutcome.model_validate(record.details["nanobeir"])
+            status = "scored" if outcome.done else outcome.status
+            found.append(NanoBeirScores(model=key, status=status, **outcome.details))
+    return found
+
+
+def _sparsity(key: str, record: Record) -> list[SparsityRow]:
+    """Of a sparse model, task by task: how much of its embeddings of queries and of documents is not zero."""
+    return [
+        SparsityRow(
+            model=key,
+            task=task,
+            prompt=prompt,
+            texts=texts,
+            active_dimensions=active / texts,
+            sparsity=1 - active / texts / record.details["dimensions"],
+            index_mb=active * BYTES_OF_A_POSTING / 1e6,
+        )
+        for task, counts in record.details.get("active", {}).items()
+        for prompt, (texts, active) in counts.items()
+    ]
+
+
+def _mean_active_dimensions(rows: list[SparsityRow]) -> dict[str, float]:
+    """Over all tasks' distinct texts, by prompt kind."""
+    return {
+        prompt: sum(row.active_dimensions * row.texts for row in rows if row.prompt == prompt)
+        / sum(row.texts for row in rows if row.prompt == prompt)
+        for prompt in sorted({row.prompt for row in rows})
+    }
+
+
+def _index_mb(rows: list[SparsityRow]) -> dict[str, float]:
+    """Of an index of all tasks' texts, by prompt kind."""
+    return {
+        prompt: sum(row.index_mb for row in rows if row.prompt == prompt)
+        for prompt in sorted({row.prompt for row in rows})
+    }
+
+
 def _legacy(rows: list[TaskRow], records: dict[str, Record]) -> list[LegacyScore]:
     found = []
     by_title = {row.title: row for row in rows if row.title}
@@ -314,15 +365,30 @@ def _write(layout: Layout, summary: Summary) -> None:
 
 
 def metrics(summary: Summary) -> dict[str, Any]:
-    """The DVC metric: scores, means and status by model key; null and a reason where there is no score."""
+    """The DVC metric: scores, means and status by model key; null and a reason where there is no score.
+
+    A model that NanoBEIR's own evaluator was run for has its scores as well, and a sparse one its sparsity by task.
+    """
+    nanobeir = {found.model: found.scores for found in summary.nanobeir}
     return {
         "models": {
             key: {
                 "scores": {row.name: row.cells[key].score for row in summary.tasks},
                 "mean_task": summary.means[key].mean_task,
                 "mean_type": summary.means[key].mean_type,
+                **({"nanobeir": nanobeir[key]} if key in nanobeir else {}),
+                **({"sparsity": sparsity} if (sparsity := _sparsity_metrics(summary, key)) else {}),
             }
             for key in summary.models
         },
         "status": {key: {row.name: row.cells[key].status for row in summary.tasks} for key in summary.models},
     }
+
+
+def _sparsity_metrics(summary: Summary, key: str) -> dict[str, dict[str, dict[str, float]]]:
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for row in summary.sparsity:
+        if row.model == key:
+            values = row.model_dump(include={"active_dimensions", "sparsity", "index_mb"})
+            found.setdefault(row.task, {})[row.prompt or "text"] = values
+    return found

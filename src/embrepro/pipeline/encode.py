@@ -272,7 +272,9 @@ def _recipe(model: ModelConfig, device: Device, content_hash: str) -> str:
     return fingerprint(
         {
             "content": content_hash,
-            "model": model.model_dump(include={"family", "dtype", "max_seq_length", "prompts", "batch_size"}),
+            "model": model.model_dump(
+                include={"family", "dtype", "max_seq_length", "max_active_dims", "prompts", "batch_size"}
+            ),
             "batch": [device.batch_size, device.batch_tokens],
             "device": device.name,
             "numerics": device.numerics,

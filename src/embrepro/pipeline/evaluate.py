@@ -26,6 +26,7 @@ from embrepro.embeddings import store
 from embrepro.errors import TaskError
 from embrepro.files import dump_json, fingerprint, keep_only, make_folder, sha256, write_text
 from embrepro.layout import Layout
+from embrepro.pipeline import nanobeir_scores
 from embrepro.pipeline.records import Record, TaskOutcome, reason
 from embrepro.progress import console, processes
 from embrepro.source_code import code_hash
@@ -76,7 +77,11 @@ def run(config: Config, layout: Layout, key: str) -> Record:
     record = Record(
         details={
             **encoded.details,
-            "active_dimensions": _active_dimensions(encoded),
+            "active": {
+                name: outcome.details["active"]
+                for name, outcome in sorted(encoded.tasks.items())
+                if "active" in outcome.details
+            },
             "packages": {package: version(package) for package in PACKAGES},
         }
     )
@@ -88,7 +93,7 @@ def run(config: Config, layout: Layout, key: str) -> Record:
             record.tasks[name] = lost
             continue
         task_key = _key(leaf, downloaded.tasks[name].key, encoded.tasks[name].key, content_hash)
-        if (kept := before.tasks.get(name)) and kept.key == task_key and _stands(kept, folder):
+        if (kept := before.tasks.get(name)) and kept.key == task_key and kept.stands(folder):
             console.say(f"evaluate {key} {name}: {_shown(kept)} (kept)")
             record.tasks[name] = kept
             continue
@@ -115,6 +120,8 @@ def run(config: Config, layout: Layout, key: str) -> Record:
     _combine_aggregates(requested, record, folder, model, key)
     if suite.CATEGORIES.keys() <= leaves.keys() and all(record.tasks[name].done for name in suite.CATEGORIES):
         record.details["legacy"] = suite.legacy_scores(_Embedded(layout, key))
+    if config.tasks.nanobeir:
+        nanobeir_scores.add(config.tasks.nanobeir, layout, key, model, record, before)
     record.keep(before)
     _prune(record, layout.results(model), folder)
     if any(outcome.done for outcome in record.tasks.values()):
@@ -133,16 +140,6 @@ def _record_unavailable(config: Config, layout: Layout, key: str, encoded: Recor
     make_folder(layout.results(config.models[key]))
     record.write(layout.evaluate_record(key))
     return record
-
-
-def _active_dimensions(encoded: Record) -> dict[str, float]:
-    """Mean number of dimensions that are not zero, by prompt kind, over all tasks' distinct texts; empty unless sparse."""
-    counts: dict[str, tuple[int, int]] = {}
-    for outcome in encoded.tasks.values():
-        for prompt, (texts, active) in outcome.details.get("active", {}).items():
-            before = counts.get(prompt, (0, 0))
-            counts[prompt] = (before[0] + texts, before[1] + active)
-    return {prompt: active / texts for prompt, (texts, active) in sorted(counts.items())}
 
 
 def _lost_before(name: str, downloaded: Record, encoded: Record) -> TaskOutcome | None:
@@ -326,15 +323,12 @@ def _key(leaf: Request, data_hash: str | None, embedding_key: str | None, conten
     return fingerprint([leaf.name, leaf.subsets, leaf.splits, data_hash, embedding_key, content_hash, packages, code])
 
 
-def _stands(outcome: TaskOutcome, folder: Path) -> bool:
-    return outcome.done and all(
-        (folder / name).is_file() and sha256(folder / name) == expected for name, expected in outcome.files.items()
-    )
-
-
 def _prune(record: Record, results: Path, folder: Path) -> None:
+    kept = set(record.files)
+    if record.details.get(nanobeir_scores.FOLDER, {}).get("files"):
+        kept.add(nanobeir_scores.FOLDER)
     keep_only(results, {folder.name})
-    keep_only(folder, record.files)
+    keep_only(folder, kept)
 
 
 def _result_json(result: TaskResult) -> str:

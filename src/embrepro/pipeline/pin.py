@@ -9,7 +9,8 @@ from pathlib import Path, PurePosixPath
 import yaml
 
 from embrepro.config.messages import suggest
-from embrepro.config.schema import ModelConfig, Weights
+from embrepro.config.model_files import read_model_file
+from embrepro.config.schema import Weights
 from embrepro.config.yaml_files import read_yaml
 from embrepro.errors import ConfigError, KitError, SourceError
 from embrepro.files import write_text
@@ -72,7 +73,7 @@ def _pin_task(folder: Path, to: Path) -> list[Path]:
 
 def _pin_model(key: str, folder: Path) -> list[Path]:
     path = folder / f"{key}.yaml"
-    weights = _weights(path, key)
+    weights = _weights(path)
     if weights.revision and weights.sha256:
         console.say(f"model {key}: pinned already, at {weights.revision}")
         return []
@@ -93,12 +94,11 @@ def _pin_model(key: str, folder: Path) -> list[Path]:
     return [path]
 
 
-def _weights(path: Path, key: str) -> Weights:
-    content = read_yaml(path)
-    model = ModelConfig.model_validate(content["models"][key])
-    if model.weights is None:
+def _weights(path: Path) -> Weights:
+    weights = read_model_file(path).model.weights
+    if weights is None:
         raise ConfigError(f"{path}: the model comes from no hub repository of its own, so there is nothing to look up.")
-    return model.weights
+    return weights
 
 
 def _with_pins(path: Path, key: str, revision: str, sums: dict[str, str]) -> str:

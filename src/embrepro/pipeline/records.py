@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from embrepro.errors import KitError
-from embrepro.files import read_model, write_json
+from embrepro.files import read_model, sha256, write_json
 
 DONE = "done"
 
@@ -28,6 +28,12 @@ class TaskOutcome(BaseModel):
     def done(self) -> bool:
         """Whether the stage did its work on the task."""
         return self.status == DONE
+
+    def stands(self, folder: Path) -> bool:
+        """Whether the work was done and its files are in `folder` as they were written."""
+        return self.done and all(
+            (folder / name).is_file() and sha256(folder / name) == expected for name, expected in self.files.items()
+        )
 
 
 class Record(BaseModel):

@@ -23,6 +23,9 @@ from embrepro.results import provenance
 from embrepro.results.result_files import ResultNumbers, read_numbers, result_file
 from embrepro.results.summary import Summary
 
+NANOBEIR = "NanoBEIR"
+"""The task by which a claim asks for a number of sentence-transformers' own evaluator."""
+
 
 def run(config: Config, layout: Layout) -> None:
     """Write both pages."""
@@ -88,8 +91,31 @@ def _numbers(summary: Summary, asked: Sequence[Claim]) -> dict[str, dict[str, li
     found: dict[str, dict[str, list[ResultNumbers]]] = {key: {} for key in summary.models}
     for model, task in sorted(wanted):
         if model in summary.models:
-            found[model][task] = read_numbers(Path(result_file(summary.models[model], task)))
+            found[model][task] = (
+                _nanobeir_numbers(summary, model)
+                if task == NANOBEIR
+                else read_numbers(Path(result_file(summary.models[model], task)))
+                + _sparsity_numbers(summary, model, task)
+            )
     return found
+
+
+def _nanobeir_numbers(summary: Summary, model: str) -> list[ResultNumbers]:
+    """What sentence-transformers' own evaluator found, as the result of a task of the name NanoBEIR."""
+    return [
+        ResultNumbers(split="", subset="", numbers=found.scores) for found in summary.nanobeir if found.model == model
+    ]
+
+
+def _sparsity_numbers(summary: Summary, model: str, task: str) -> list[ResultNumbers]:
+    """Of a sparse model: `active_dimensions_query`, `sparsity_document` and the like, of one task."""
+    numbers = {
+        f"{name}_{row.prompt or 'text'}": value
+        for row in summary.sparsity
+        if (row.model, row.task) == (model, task)
+        for name, value in row.model_dump(include={"active_dimensions", "sparsity", "index_mb"}).items()
+    }
+    return [ResultNumbers(split="", subset="", numbers=numbers)] if numbers else []
 
 
 def _sizes(names: set[str]) -> dict[str, int]:

@@ -9,7 +9,17 @@ from embrepro.rendering.formats import quantity, score, signed, signed_interval
 from embrepro.rendering.model import Alert, AlertLine, Document, Tile
 from embrepro.report.cells import compares, missing_tasks, model_keys
 from embrepro.report.origins import Origins
-from embrepro.report.sections import comparison, custom_suite, models, similarity, status, task_types, tradeoff
+from embrepro.report.sections import (
+    comparison,
+    custom_suite,
+    models,
+    nanobeir,
+    similarity,
+    sparsity,
+    status,
+    task_types,
+    tradeoff,
+)
 from embrepro.report.sections import provenance as provenance_section
 from embrepro.report.sections import speed as speed_section
 from embrepro.results.provenance import Provenance
@@ -23,6 +33,8 @@ def build(summary: Summary, provenance: Provenance, speed: SpeedReport | None) -
         comparison.section(summary, origins),
         status.section(summary),
         task_types.section(summary, origins),
+        nanobeir.section(summary) if summary.nanobeir else None,
+        sparsity.section(summary) if summary.sparsity else None,
         custom_suite.section(summary, origins),
         recommendation_section(summary.recommendations) if summary.recommendations else None,
         tradeoff.section(summary, speed, origins),

@@ -110,6 +110,10 @@ def _sparsity(prompt: str, found: Measurements) -> Reading | None:
     return _exact(100 * (1 - active.value / found.card.dimensions))
 
 
+def _index_mb(prompt: str, found: Measurements) -> Reading | None:
+    return _exact(found.card.index_mb.get(prompt)) if found.card else None
+
+
 def _property(name: str, found: Measurements) -> Reading | None:
     return _exact(getattr(found.card, name))
 
@@ -167,6 +171,15 @@ QUANTITIES: dict[str, Quantity] = {
     **{
         f"sparsity_{prompt}": Quantity(
             "%", "higher", f"share of dimensions that are zero, of a sparse model's {words}", partial(_sparsity, prompt)
+        )
+        for prompt, words in (("query", "queries"), ("document", "documents"))
+    },
+    **{
+        f"index_mb_{prompt}": Quantity(
+            "MB",
+            "lower",
+            f"inverted index of a sparse model's {words} of all tasks, 8 bytes for each value that is not zero",
+            partial(_index_mb, prompt),
         )
         for prompt, words in (("query", "queries"), ("document", "documents"))
     },

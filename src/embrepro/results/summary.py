@@ -115,9 +115,38 @@ class ModelCard(_Document):
     active_dimensions: dict[str, float] = Field(
         default_factory=dict, description="of a sparse model: mean number that is not zero, by mteb's prompt kind"
     )
+    index_mb: dict[str, float] = Field(
+        default_factory=dict,
+        description="of a sparse model: size of an index of all tasks' texts, by mteb's prompt kind",
+    )
     size_mb: float | None = Field(default=None, description="files on disk, 1 MB = 10^6 bytes")
     distilled_from: str | None = None
     recipe: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
+
+
+class NanoBeirScores(_Document):
+    """What sentence-transformers' own NanoBEIR evaluator found of a model, under its own names."""
+
+    model: str
+    status: str = Field(description='"scored", or the reason in words why there is no aggregate')
+    evaluator: str | None = Field(default=None, description="the library's class")
+    primary_metric: str | None = None
+    scores: dict[str, float] = Field(default_factory=dict, description="such as NanoMSMARCO_cosine_ndcg@10")
+
+
+class SparsityRow(_Document):
+    """Embeddings of a sparse model: one task's distinct texts of one of mteb's prompt kinds."""
+
+    model: str
+    task: str
+    prompt: str = Field(description="query, document, or nothing where a task makes no difference")
+    texts: int
+    active_dimensions: float = Field(description="mean number that is not zero")
+    sparsity: float = Field(description="share of dimensions that are zero, 0-1")
+    index_mb: float = Field(
+        description="of an inverted index with a 32-bit text number and a 32-bit weight for each value that is not zero,"
+        " uncompressed, 1 MB = 10^6 bytes"
+    )
 
 
 class Histogram(_Document):
@@ -181,6 +210,8 @@ class Summary(_Document):
     means: dict[str, Means]
     mean_differences: MeanDifferences = MeanDifferences()
     histograms: list[Histogram] = Field(default_factory=list)
+    nanobeir: list[NanoBeirScores] = Field(default_factory=list)
+    sparsity: list[SparsityRow] = Field(default_factory=list)
     legacy: list[LegacyScore] = Field(default_factory=list)
     claims: list[ClaimRow] = Field(default_factory=list)
     recommendations: list[Recommendation] = Field(default_factory=list)

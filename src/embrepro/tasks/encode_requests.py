@@ -17,7 +17,7 @@ import polars as pl
 
 from embrepro.errors import TaskError
 from embrepro.files import fingerprint, sha256, write_json
-from embrepro.tasks import first_stage, search
+from embrepro.tasks import first_stage, nanobeir, search
 from embrepro.tasks.freezing import Manifest, load_frozen, read_manifest, verify
 from embrepro.tasks.registry import Request
 
@@ -72,6 +72,11 @@ class Recorder:
     def record_pairs(self, split: str, subset: str, queries: Sequence[str], texts: Sequence[str]) -> None:
         """Add one call of `predict`."""
         self._add(split, subset, "", list(zip(queries, texts, strict=True)))
+
+    def also(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """Number pairs that no call asks for, behind all that calls did."""
+        for pair in pairs:
+            self._row_of.setdefault(pair, len(self._row_of))
 
     def _add(self, split: str, subset: str, prompt: str, asked: Sequence[tuple[str, str]]) -> None:
         rows = [self._row_of.setdefault(each, len(self._row_of)) for each in asked]
@@ -246,7 +251,11 @@ def _list_pairs(task: AbsTask) -> RequestList:
             recorder.record_pairs(hf_split, hf_subset, queries, texts_of(inputs2))
             return self.generator.standard_normal(len(queries), dtype=np.float32)
 
-    return _what_is_asked(StandIn(), task, recorder)
+    listed = _what_is_asked(StandIn(), task, recorder)
+    if nanobeir.is_nanobeir(task):  # whose own evaluator scores relevant documents that BM25 did not find, too
+        recorder.also(nanobeir.data(task).positive_pairs())
+        return recorder.request_list()
+    return listed
 
 
 def _what_is_asked(stand_in: Any, task: AbsTask, recorder: Recorder) -> RequestList:  # noqa: ANN401 - mteb's protocols

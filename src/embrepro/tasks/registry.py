@@ -45,7 +45,10 @@ def resolve(tasks: Tasks) -> list[Request]:
         raise ConfigError(
             "tasks.languages is an empty list, which would leave nothing to score; use null for all languages."
         )
-    chosen = [find(name) for name in tasks.names] if tasks.names else _benchmark(str(tasks.benchmark))
+    chosen = [find(name) for name in tasks.names] if tasks.names else _benchmark(tasks.benchmark)
+    if tasks.nanobeir:
+        there = {task.metadata.name for task in chosen}
+        chosen += [find(name) for name in tasks.nanobeir.task_names if name not in there]
     for name in tasks.subsets:
         if name not in {task.metadata.name for task in chosen}:
             requested = [task.metadata.name for task in chosen]
@@ -53,6 +56,11 @@ def resolve(tasks: Tasks) -> list[Request]:
                 f"tasks.subsets names {name}, which is not among the requested tasks{suggest(name, requested)}"
             )
     return [_request(task, languages, tasks.subsets.get(task.metadata.name)) for task in chosen]
+
+
+def request(name: str) -> Request:
+    """A task by its name with all its subsets and splits; raises ConfigError where there is none."""
+    return _request(find(name), None, None)
 
 
 def create(request: Request) -> AbsTask:
@@ -117,9 +125,11 @@ def _own_tasks() -> dict[str, type[AbsTask]]:
     return dict(suite.TASKS)
 
 
-def _benchmark(name: str) -> list[AbsTask]:
+def _benchmark(name: str | None) -> list[AbsTask]:
     import mteb
 
+    if name is None:
+        return []
     known = [benchmark.name for benchmark in mteb.get_benchmarks()]
     if name not in known:
         raise ConfigError(f"tasks.benchmark: mteb has no benchmark '{name}'{suggest(name, known)}")
