@@ -11,8 +11,11 @@ from typing import Any
 import mteb
 import numpy as np
 import pytest
+import scipy.stats
+import sklearn.metrics
 from mteb import mocks
 
+import tiny_mirror
 from embrepro import models
 from embrepro.config.schema import Device, ModelConfig
 from embrepro.embeddings import encoding, replay, store
@@ -212,6 +215,50 @@ def test_cross_encoder_scores_within_a_millionth(
     theirs = _by_mteb(name, encoder)
     assert _numbers(_scores(ours)) == pytest.approx(_numbers(_scores(theirs)), abs=1e-6, nan_ok=True)
     assert estimates.point(collected.frame, str(collected.statistic)) == pytest.approx(ours.main_score, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "measures"),
+    [
+        (tiny_mirror.STS, "score", ("cosine_spearman", "cosine_pearson", "euclidean_spearman", "manhattan_spearman")),
+        ("MockPairClassificationTask", "labels", ("cosine_ap", "dot_ap", "euclidean_ap", "manhattan_ap", "max_ap")),
+    ],
+)
+def test_a_cross_encoder_of_pairs_gets_what_its_scores_give(
+    name: str,
+    column: str,
+    measures: tuple[str, ...],
+    cross_encoder: tuple[Any, models.ModelProperties],
+    tmp_path: Path,
+) -> None:
+    """mteb scores no pairs by a cross-encoder, so the measures are computed from the model's own predictions."""
+    encoder, _ = cross_encoder
+    mirror = tiny_mirror.build_pairs(tmp_path / "mirror")
+    request = Request(name, ("default",), ("test",))
+    freezing.freeze(request, tmp_path, mirror)
+    manifest = encode_requests.write(request, tmp_path)
+    with pytest.raises(TaskError, match=f"not said to be made for tasks of type {manifest.type}"):
+        encode_requests.read(tmp_path, manifest, pairs=True)
+    listed = encode_requests.read(tmp_path, manifest, pairs=True, pair_tasks=[manifest.type])
+    scores = np.asarray(
+        store.read(_encode(encoder, request, listed, tmp_path, pairs=True), len(listed.texts)).embeddings
+    )
+    replayed = replay.PairScorer(listed, scores, encoder.mteb_model_meta)
+    task: Any = freezing.load_frozen(request, tmp_path)
+    result = mteb.evaluate(replayed, task, cache=None, co2_tracker=False, show_progress_bar=False).task_results[0]
+    replayed.expect_finished()
+    rows = freezing.load_frozen(request, tmp_path).dataset["test"]
+    rows = rows[0] if isinstance(rows, list) else rows
+    pairs = list(zip(rows["sentence1"], rows["sentence2"], strict=True))
+    predicted = encoder.model.predict([(f"is it {first}", second) for first, second in pairs])
+    found = result.scores["test"][0]
+    for measure in measures:
+        if name == tiny_mirror.STS:
+            correlation = scipy.stats.pearsonr if measure.endswith("pearson") else scipy.stats.spearmanr
+            expected = correlation(predicted, rows[column]).statistic
+        else:
+            expected = sklearn.metrics.average_precision_score(list(rows[column]), predicted)
+        assert found[measure] == pytest.approx(expected, abs=1e-6), measure
 
 
 @pytest.mark.parametrize("depth", [1, 100])

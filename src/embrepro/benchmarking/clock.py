@@ -16,7 +16,7 @@ from itertools import cycle, islice
 from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import embrepro.models
 from embrepro.benchmarking.speed import RepeatedMeasure
@@ -25,8 +25,9 @@ from embrepro.errors import KitError
 from embrepro.progress import console, processes
 
 if TYPE_CHECKING:
-    from embrepro.models import Loaded
+    from embrepro.models import Inputs, Loaded
 
+Input = TypeVar("Input", str, tuple[str, str])
 CONFIDENCE = 0.95
 GROWTH = 8
 
@@ -47,28 +48,28 @@ def use_threads(device: Device) -> int:
     return torch.get_num_threads()
 
 
-def take(texts: Sequence[str], count: int, start: int = 0) -> list[str]:
-    """`count` texts from index `start` on, beginning again after the last."""
-    first = start % len(texts)
-    return list(islice(cycle(texts), first, first + count))
+def take(inputs: Sequence[Input], count: int, start: int = 0) -> list[Input]:
+    """`count` texts or pairs from index `start` on, beginning again after the last."""
+    first = start % len(inputs)
+    return list(islice(cycle(inputs), first, first + count))
 
 
-def seconds(loaded: Loaded, texts: list[str], batch_size: int) -> float:
-    """Wall-clock seconds to work off texts, from strings to vectors or scores in main memory."""
+def seconds(loaded: Loaded, inputs: Inputs, batch_size: int) -> float:
+    """Wall-clock seconds for texts or pairs, from strings to vectors or scores in main memory."""
     _wait(loaded)
     started = perf_counter()
-    embrepro.models.process_texts(loaded, texts, batch_size)
+    embrepro.models.process_inputs(loaded, inputs, batch_size)
     _wait(loaded)
     return perf_counter() - started
 
 
-def calibrate(loaded: Loaded, texts: Sequence[str], batch_size: int, at_least: float) -> tuple[int, float]:
-    """How many texts, in whole batches, take at least `at_least` seconds, and how many a second those were.
+def calibrate(loaded: Loaded, inputs: Sequence[Any], batch_size: int, at_least: float) -> tuple[int, float]:
+    """How many texts or pairs, in whole batches, take at least `at_least` seconds, and how many a second those were.
 
     The calls it takes to find out are the warm-up.
     """
     count = batch_size
-    while (elapsed := seconds(loaded, take(texts, count), batch_size)) < at_least:
+    while (elapsed := seconds(loaded, take(inputs, count), batch_size)) < at_least:
         wanted = min(GROWTH, 1.2 * at_least / elapsed) * count
         count = max(-(-int(wanted) // batch_size), count // batch_size + 1) * batch_size
     return count, count / elapsed
@@ -90,17 +91,17 @@ def measure(values: Sequence[float]) -> RepeatedMeasure:
 
 
 def footprint(
-    folder: Path, model: ModelConfig, device: Device, texts: list[str], batch_size: int, repeats: int
+    folder: Path, model: ModelConfig, device: Device, inputs: Inputs, batch_size: int, repeats: int
 ) -> Footprint:
-    """Load a model and embed texts in a fresh process, where nothing else is in memory.
+    """Load a model and let it work in a fresh process, where nothing else is in memory.
 
-    Libraries map a model's weights into memory: what counts as resident are those that the texts made use of.
+    Libraries map a model's weights into memory: what counts as resident are those that the inputs made use of.
 
     Args:
         folder: the model's snapshot.
         model: its configuration.
         device: what to load it on.
-        texts: embedded once, at `batch_size`, before the peak is read.
+        inputs: texts or pairs, worked on once, at `batch_size`, before the peak is read.
         batch_size: texts encoded at once.
         repeats: times the model is loaded for `load_seconds`, after a first time that does not count because
             it also loads libraries and fills the file cache.
@@ -110,7 +111,7 @@ def footprint(
     """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_start_worker) as fresh:
         try:
-            return fresh.submit(_footprint, folder, model, device, texts, batch_size, repeats).result()
+            return fresh.submit(_footprint, folder, model, device, inputs, batch_size, repeats).result()
         except BrokenProcessPool:
             raise KitError(
                 f"The process that loaded {model.full_name} to measure its memory was killed, most likely"
@@ -124,11 +125,11 @@ def _start_worker() -> None:
 
 
 def _footprint(
-    folder: Path, model: ModelConfig, device: Device, texts: list[str], batch_size: int, repeats: int
+    folder: Path, model: ModelConfig, device: Device, inputs: Inputs, batch_size: int, repeats: int
 ) -> Footprint:
     use_threads(device)
     loaded = embrepro.models.load(folder, model, device)
-    seconds(loaded, texts, batch_size)
+    seconds(loaded, inputs, batch_size)
     peak = _peak_memory()
     load_seconds = []
     for _ in range(repeats):

@@ -19,7 +19,7 @@ class RepeatedMeasure(_Document):
 
 
 class Throughput(_Document):
-    """Texts of one length class at one batch size."""
+    """Texts of one length class at one batch size; of a cross-encoder, pairs of a query and such a text."""
 
     length: str = Field(description="short, medium or long")
     tokens_per_text: float
@@ -50,6 +50,7 @@ class ModelSpeed(_Document):
     parameters: int
     max_seq_length: int | None
     normalised: bool
+    pairs: bool = Field(default=False, description="whether a text is a pair of a query and a text: of a cross-encoder")
 
 
 class Machine(_Document):

@@ -31,6 +31,7 @@ from embrepro.config.yaml_files import Strict
 from embrepro.errors import ConfigError
 from embrepro.numerics import Numerics
 
+PairTask = Literal["STS", "PairClassification"]
 Family = Literal["static", "dense", "sparse", "cross-encoder"]
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -120,6 +121,10 @@ class ModelConfig(Strict):
     max_active_dims: int | None = Field(
         default=None, gt=0, description="of a sparse model: how many of its largest weights a text keeps; null for all"
     )
+    pair_tasks: list[PairTask] = Field(
+        default_factory=list,
+        description="of a cross-encoder: types of tasks whose pairs its scores are made for, beside documents to rank",
+    )
     prompts: dict[str, str] = Field(
         default_factory=dict,
         description="mteb's prompt keys (task name, task type, query, document) -> text put in front",
@@ -141,9 +146,11 @@ class ModelConfig(Strict):
         return self
 
     @model_validator(mode="after")
-    def _limits_sparse_alone(self) -> ModelConfig:
+    def _keys_of_its_family(self) -> ModelConfig:
         if self.max_active_dims and self.family != "sparse":
             raise ValueError(f"max_active_dims belongs to a sparse model; this one is {self.family}")
+        if self.pair_tasks and not self.scores_pairs:
+            raise ValueError(f"pair_tasks belong to a cross-encoder; this model is {self.family}")
         return self
 
     @property

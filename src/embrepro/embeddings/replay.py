@@ -140,6 +140,61 @@ class CrossEncoder:
         return scores
 
 
+class PairScorer(SentenceTransformerEncoderWrapper):
+    """Serves a cross-encoder's stored scores to tasks of labelled pairs, which ask an encoder for two embeddings.
+
+    mteb has no way to score such tasks by a cross-encoder: it embeds both texts and takes their similarity. So each pair gets
+    two unit vectors in the plane whose cosine is its score, moved and stretched to [0, 1] over the pairs of the request.
+    Between 0 and 90 degrees, dot product, Euclidean and Manhattan distance order pairs as the cosine does, so everything
+    that mteb computes from ranks (Spearman, average precision, best accuracy and F1) is that of the scores, and Pearson of
+    the cosine, too, since it does not see the stretching.
+
+    Args:
+        listed: the task's request list, of pairs.
+        scores: (distinct pairs, 1), row by row as in the request list's table.
+        meta: the model as mteb's results name it.
+    """
+
+    def __init__(self, listed: RequestList, scores: np.ndarray, meta: ModelMeta) -> None:
+        cosine = SimilarityFunction.COSINE
+        self.model: Any = SimpleNamespace(
+            similarity=SimilarityFunction.to_similarity_fn(cosine),
+            similarity_pairwise=SimilarityFunction.to_similarity_pairwise_fn(cosine),
+        )
+        self.mteb_model_meta = meta
+        self.model_prompts = None
+        self._listed = _Listed(listed)
+        self._scores = scores[:, 0].astype(np.float64)
+        self._firsts: list[str] | None = None
+        self.expect_finished = self._listed.expect_finished
+
+    def encode(
+        self,
+        inputs: Any,  # noqa: ANN401 - mteb's DataLoader
+        *,
+        task_metadata: Any,  # noqa: ANN401
+        hf_split: str,
+        hf_subset: str,
+        prompt_type: PromptType | None = None,
+        **kwargs: object,
+    ) -> np.ndarray:
+        """Vectors of the pairs' first texts, all the same, and then of their second ones, (pairs, 2).
+
+        Raises:
+            ReplayError: other pairs than the next listed ones.
+        """
+        texts = texts_of(inputs)
+        if self._firsts is None:
+            self._firsts = texts
+            return np.tile([1.0, 0.0], (len(texts), 1))
+        pairs = list(zip(self._firsts, texts, strict=True))
+        self._firsts = None
+        scores = self._scores[self._listed.rows(hf_split, hf_subset, "", pairs)]
+        span = np.ptp(scores)
+        cosines = (scores - scores.min()) / span if span else np.ones_like(scores)
+        return np.stack([cosines, np.sqrt(1 - cosines**2)], axis=1)
+
+
 def sparse_tensor(rows: Any) -> torch.Tensor:  # noqa: ANN401 - a sparse array
     """A sparse array as a sparse tensor of the same shape."""
     placed = rows.tocoo()

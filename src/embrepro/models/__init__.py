@@ -5,10 +5,10 @@ A family is a module with `load(folder, model, device)`, entered in `LOADERS`; w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     Encoder = SentenceTransformerEncoderWrapper | SparseEncoderWrapper
 
 TOKENIZED_AT_ONCE = 4096
+Inputs: TypeAlias = Sequence[str] | Sequence[tuple[str, str]]
+"""What a model takes at once: texts, or a cross-encoder's pairs of a query and a text."""
 LOADERS: dict[str, Callable[[Path, ModelConfig, str], Loaded]] = {
     "cross-encoder": cross_encoder.load,
     "dense": dense.load,
@@ -147,22 +149,23 @@ def is_sparse(encoder: Encoder) -> bool:
     return isinstance(encoder, SparseEncoderWrapper)
 
 
-def process_texts(loaded: Loaded, texts: list[str], batch_size: int) -> None:
-    """Do what a model does with texts, for the clock: embed each; or, of a cross-encoder, score each beside itself."""
+def takes_pairs(loaded: Loaded) -> bool:
+    """Whether a loaded model is a cross-encoder, which takes a query and a text together."""
     from sentence_transformers import CrossEncoder
 
-    if isinstance(loaded, CrossEncoder):
-        loaded.predict(_beside_itself(texts), batch_size=batch_size, show_progress_bar=False)
-    else:
-        encoder: Any = loaded
-        encoder.encode(texts, batch_size=batch_size, show_progress_bar=False)
+    return isinstance(loaded, CrossEncoder)
 
 
-def count_tokens(loaded: Loaded, texts: list[str]) -> int:
-    """Tokens that `process_texts` makes a model read: after cutting, special tokens included, padding not."""
-    from sentence_transformers import CrossEncoder
+def process_inputs(loaded: Loaded, inputs: Inputs, batch_size: int) -> None:
+    """Do what a model does with its inputs, for the clock: embed texts; or, of a cross-encoder, score pairs."""
+    model: Any = loaded
+    work = model.predict if takes_pairs(loaded) else model.encode
+    work(inputs, batch_size=batch_size, show_progress_bar=False)
 
-    features = loaded.preprocess(_beside_itself(texts) if isinstance(loaded, CrossEncoder) else texts)
+
+def count_tokens(loaded: Loaded, inputs: Inputs) -> int:
+    """Tokens that `process_inputs` makes a model read: after cutting, special tokens included, padding not."""
+    features = loaded.preprocess(inputs)
     mask = features.get("attention_mask")
     return int(mask.sum() if mask is not None else features["input_ids"].numel())
 
@@ -189,10 +192,6 @@ def token_counts(loaded: Loaded, texts: list[str], seconds: list[str] | None = N
         counts = [len(each) for block in blocks for each in counter.encode_batch_fast(block)]
     limit = loaded.max_seq_length
     return np.minimum(counts, limit) if limit is not None and limit < 10**9 else np.asarray(counts)
-
-
-def _beside_itself(texts: list[str]) -> list[tuple[str, str]]:
-    return [(text, text) for text in texts]
 
 
 def meta(model: ModelConfig, revision: str, known: ModelProperties) -> ModelMeta:

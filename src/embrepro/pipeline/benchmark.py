@@ -1,7 +1,7 @@
 """Benchmark: speed, memory and size of a model, measured in turn with the baseline in one process.
 
-Texts are English ones of the kit's own suite, the same at every run. Times go from strings to vectors, so the
-tokenizer counts, as it does for whoever uses the model.
+Texts are English ones of the kit's own suite, the same at every run; a cross-encoder gets pairs of a query of the suite
+and such a text. Times go from strings to vectors or scores, so the tokenizer counts, as it does for whoever uses the model.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import psutil
@@ -30,7 +30,7 @@ from embrepro.sources import models as model_sources
 from embrepro.suite.items import CATEGORIES, ClusteringItem, RetrievalItem, read_items
 
 if TYPE_CHECKING:
-    from embrepro.models import Loaded
+    from embrepro.models import Inputs, Loaded
 
 STAGE = "benchmark"
 Length = Literal["short", "medium", "long"]
@@ -56,6 +56,7 @@ class Contender:
 
     key: str
     loaded: Loaded
+    pool: Mapping[Length, list[Any]]
     counts: dict[Setting, int] = field(default_factory=dict)
     rates: dict[Setting, list[float]] = field(default_factory=dict)
     latencies: list[list[float]] = field(default_factory=list)
@@ -77,16 +78,15 @@ def run(config: Config, layout: Layout, key: str) -> SpeedReport:
     if key not in there:
         return _record_unavailable(config, layout, key, threads)
     contenders = [_load(config, layout, each) for each in there]
-    pool = {length: texts(length) for length in LENGTHS}
-    _calibrate(contenders, pool, config.benchmark)
-    _measure_throughput(contenders, pool, config.benchmark.repeats)
+    _calibrate(contenders, config.benchmark)
+    _measure_throughput(contenders, config.benchmark.repeats)
     _measure_latency(contenders, config.benchmark)
     baseline = contenders[-1]
     challengers = contenders[:-1]
     report = SpeedReport(
         baseline=config.baseline,
         machine=_machine(config, layout, threads),
-        models={each.key: _speed(config, layout, each, pool) for each in contenders},
+        models={each.key: _speed(config, layout, each) for each in contenders},
         throughput_ratio={each.key: throughput_ratio(each.rates, baseline.rates) for each in challengers},
         latency_ratio={each.key: latency_ratio(each.latencies, baseline.latencies) for each in challengers},
     )
@@ -115,9 +115,20 @@ def texts(length: Length) -> list[str]:
     return list(_joined(found, FEWEST_WORDS[length]))
 
 
-def queries(count: int) -> list[str]:
-    """Queries of the suite, for the latency of a single one."""
-    return clock.take(_mixed(item.query for item in _english() if isinstance(item, RetrievalItem)), count)
+def pairs(length: Length) -> list[tuple[str, str]]:
+    """Queries of the suite, each beside a text of a length: what a cross-encoder scores."""
+    asked = _queries()
+    return [(asked[place % len(asked)], text) for place, text in enumerate(texts(length))]
+
+
+def queries(count: int) -> list[tuple[str, str]]:
+    """Queries of the suite, each with the text that answers it, for the latency of a single one."""
+    answers = {item.query: item.positive for item in _english() if isinstance(item, RetrievalItem)}
+    return clock.take([(query, answers[query]) for query in _queries()], count)
+
+
+def _queries() -> list[str]:
+    return _mixed(item.query for item in _english() if isinstance(item, RetrievalItem))
 
 
 def throughput_ratio(
@@ -158,21 +169,23 @@ def _joined(found: Sequence[str], words: int) -> Iterator[str]:
 
 def _load(config: Config, layout: Layout, key: str) -> Contender:
     _, snapshot = model_sources.read(layout.models / key)
-    return Contender(key, embrepro.models.load(snapshot, config.models[key], config.device))
+    loaded = embrepro.models.load(snapshot, config.models[key], config.device)
+    inputs = pairs if embrepro.models.takes_pairs(loaded) else texts
+    return Contender(key, loaded, {length: inputs(length) for length in LENGTHS})
 
 
-def _calibrate(contenders: Sequence[Contender], pool: Mapping[Length, list[str]], wanted: Benchmark) -> None:
+def _calibrate(contenders: Sequence[Contender], wanted: Benchmark) -> None:
     """Find how many texts each measurement takes; leave out batches that would take a model too long."""
     for contender, length in product(contenders, LENGTHS):
         rate = math.inf
         for batch_size in wanted.batch_sizes:
             if batch_size / rate > wanted.longest_batch:
                 break
-            count, rate = clock.calibrate(contender.loaded, pool[length], batch_size, wanted.seconds)
+            count, rate = clock.calibrate(contender.loaded, contender.pool[length], batch_size, wanted.seconds)
             contender.counts[Setting(length, batch_size)] = count
 
 
-def _measure_throughput(contenders: Sequence[Contender], pool: Mapping[Length, list[str]], repeats: int) -> None:
+def _measure_throughput(contenders: Sequence[Contender], repeats: int) -> None:
     """Every setting once in each repeat, the models in turn: a slow moment falls on one repeat of each alike.
 
     Each repeat goes on to the next texts, so that a handful of them does not stand for all.
@@ -182,7 +195,7 @@ def _measure_throughput(contenders: Sequence[Contender], pool: Mapping[Length, l
         for repeat, setting in product(range(repeats), settings):
             for contender in contenders:
                 if count := contender.counts.get(setting):
-                    chosen = clock.take(pool[setting.length], count, repeat * count)
+                    chosen = clock.take(contender.pool[setting.length], count, repeat * count)
                     elapsed = clock.seconds(contender.loaded, chosen, setting.batch_size)
                     contender.rates.setdefault(setting, []).append(count / elapsed)
             work.advance(1)
@@ -192,23 +205,28 @@ def _measure_latency(contenders: Sequence[Contender], wanted: Benchmark) -> None
     asked = queries(wanted.queries * wanted.repeats)
     for contender in contenders:
         for query in asked[:WARM_UP_QUERIES]:
-            clock.seconds(contender.loaded, [query], 1)
+            clock.seconds(contender.loaded, _alone(contender, query), 1)
     with console.work(STAGE, f"{contenders[0].key} latency", len(asked), "queries") as work:
         for start in range(0, len(asked), wanted.queries):
             for contender in contenders:
                 contender.latencies.append([])
             for query in asked[start : start + wanted.queries]:
                 for contender in contenders:
-                    contender.latencies[-1].append(1000 * clock.seconds(contender.loaded, [query], 1))
+                    contender.latencies[-1].append(1000 * clock.seconds(contender.loaded, _alone(contender, query), 1))
                 work.advance(1)
 
 
-def _speed(config: Config, layout: Layout, contender: Contender, pool: Mapping[Length, list[str]]) -> ModelSpeed:
+def _alone(contender: Contender, query: tuple[str, str]) -> Inputs:
+    """A single query as a model takes it: with its answer, or by itself."""
+    return [query] if embrepro.models.takes_pairs(contender.loaded) else [query[0]]
+
+
+def _speed(config: Config, layout: Layout, contender: Contender) -> ModelSpeed:
     model = config.models[contender.key]
     manifest, snapshot = model_sources.read(layout.models / contender.key)
     known = embrepro.models.describe(contender.loaded)
     size = config.device.batch_size or model.batch_size or FOOTPRINT_BATCH
-    batch = clock.take(pool["long"], size)
+    batch = clock.take(contender.pool["long"], size)
     alone = clock.footprint(snapshot, model, config.device, batch, size, config.benchmark.repeats)
     samples = [value for block in contender.latencies for value in block]
     p50, p95, p99 = np.percentile(samples, [50, 95, 99]).tolist()
@@ -216,19 +234,20 @@ def _speed(config: Config, layout: Layout, contender: Contender, pool: Mapping[L
         model=contender.key,
         load_seconds=clock.measure(alone.load_seconds),
         peak_memory_mb=alone.peak_memory_mb,
-        throughput=[_throughput(contender, setting, pool[setting.length]) for setting in contender.counts],
+        throughput=[_throughput(contender, setting) for setting in contender.counts],
         latency=Latency(p50=p50, p95=p95, p99=p99, samples=samples),
         size_mb=manifest.bytes / 1e6,
         dimensions=known.dimensions,
         parameters=known.parameters,
         max_seq_length=known.max_seq_length,
         normalised=known.normalised,
+        pairs=embrepro.models.takes_pairs(contender.loaded),
     )
 
 
-def _throughput(contender: Contender, setting: Setting, pool: list[str]) -> Throughput:
+def _throughput(contender: Contender, setting: Setting) -> Throughput:
     rates = contender.rates[setting]
-    embedded = pool[: contender.counts[setting] * len(rates)]
+    embedded = contender.pool[setting.length][: contender.counts[setting] * len(rates)]
     tokens_per_text = embrepro.models.count_tokens(contender.loaded, embedded) / len(embedded)
     rate = clock.measure(rates)
     return Throughput(
@@ -260,7 +279,8 @@ def _machine(config: Config, layout: Layout, threads: int) -> Machine:
 def _say(report: SpeedReport, key: str, seconds: float) -> None:
     found = report.models[key]
     fastest = max(setting.texts_per_second.median for setting in found.throughput)
-    words = f"up to {fastest:.0f} texts/s, a query in {found.latency.p50:.2f} ms, {found.size_mb:.1f} MB"
+    unit = "pairs" if found.pairs else "texts"
+    words = f"up to {fastest:.0f} {unit}/s, a query in {found.latency.p50:.2f} ms, {found.size_mb:.1f} MB"
     if ratio := report.throughput_ratio.get(key):
         interval = f"[{ratio.low:.3g}, {ratio.high:.3g}]"
         words += f", {ratio.median:.3g} {interval} times the throughput of {report.baseline}"

@@ -108,13 +108,16 @@ def _sort_out(config: Config, layout: Layout, key: str, recipe: str, before: Rec
             continue
         try:
             frozen = freezing.read_manifest(layout.tasks / name)
-            wanted = fingerprint([recipe, name, encode_requests.identity(frozen, pairs=model.scores_pairs)])
+            asked = encode_requests.identity(frozen, pairs=model.scores_pairs, pair_tasks=model.pair_tasks)
+            wanted = fingerprint([recipe, name, asked])
             kept = before.tasks.get(name)
             if kept and kept.key == wanted and _is_stored(layout.embeddings(key), kept):
                 console.say(f"encode {key} {name}: {kept.details['texts']} {_unit(model)} (kept)")
                 record.tasks[name] = kept
                 continue
-            listed = encode_requests.read(layout.tasks / name, frozen, pairs=model.scores_pairs)
+            listed = encode_requests.read(
+                layout.tasks / name, frozen, pairs=model.scores_pairs, pair_tasks=model.pair_tasks
+            )
             missing.append(ToEncode(leaf, listed, wanted))
         except (KitError, OSError, KeyError, pl.exceptions.PolarsError) as error:
             record.tasks[name] = _lost(key, name, error)
@@ -273,7 +276,7 @@ def _recipe(model: ModelConfig, device: Device, content_hash: str) -> str:
         {
             "content": content_hash,
             "model": model.model_dump(
-                include={"family", "dtype", "max_seq_length", "max_active_dims", "prompts", "batch_size"}
+                include={"family", "dtype", "max_seq_length", "max_active_dims", "pair_tasks", "prompts", "batch_size"}
             ),
             "batch": [device.batch_size, device.batch_tokens],
             "device": device.name,

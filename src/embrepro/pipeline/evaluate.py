@@ -163,17 +163,21 @@ def score(job: Job) -> TaskOutcome:
     from embrepro.embeddings import replay
 
     manifest = freezing.read_manifest(job.task_folder)
-    listed = encode_requests.read(job.task_folder, manifest, pairs=job.model.scores_pairs)
+    listed = encode_requests.read(
+        job.task_folder, manifest, pairs=job.model.scores_pairs, pair_tasks=job.model.pair_tasks
+    )
     stored = store.read_recorded(job.embeddings, len(listed.texts), job.embeddings_key, job.embeddings_sha256)
     meta = embrepro.models.meta(job.model, job.revision, job.properties)
     # Mteb's own classes are no protocol; what it asks of an encoder is what these give.
-    encoder: Any = (
-        replay.CrossEncoder(listed, stored.embeddings, meta)
-        if job.model.scores_pairs
-        else replay.encoder(listed, stored.embeddings, meta, str(job.properties.similarity))
-    )
+    encoder: Any
+    if not job.model.scores_pairs:
+        encoder = replay.encoder(listed, stored.embeddings, meta, str(job.properties.similarity))
+    elif manifest.type in encode_requests.PAIR_TYPES:
+        encoder = replay.PairScorer(listed, stored.embeddings, meta)
+    else:
+        encoder = replay.CrossEncoder(listed, stored.embeddings, meta)
     task = freezing.load_frozen(job.request, job.task_folder)
-    if job.model.scores_pairs:
+    if job.model.scores_pairs and manifest.type not in encode_requests.PAIR_TYPES:
         first_stage.attach(task, job.task_folder)
     encode_requests.speed_up(task)
     with samples.collect_samples(task) as collected, search.installed():

@@ -91,6 +91,10 @@ def _throughput(length: str, found: Measurements) -> Reading | None:
     return _repeated(max(settings, key=lambda each: each.median)) if settings else None
 
 
+def _pairs(length: str, found: Measurements) -> Reading | None:
+    return _throughput(length, found) if found.speed and found.speed.pairs else None
+
+
 def _load_seconds(found: Measurements) -> Reading | None:
     return _repeated(found.speed.load_seconds) if found.speed else None
 
@@ -131,11 +135,22 @@ def _of_benchmark(
     return Quantity(unit, better, description, take, benchmarked=True)
 
 
-_BEST_BATCH = "texts encoded in a second, of {} texts, at the fastest batch size"
+_BEST_BATCH = (
+    "texts encoded in a second, of {} texts, at the fastest batch size; a cross-encoder's are pairs with a query"
+)
 QUANTITIES: dict[str, Quantity] = {
     **{
         f"texts_per_second_{length}": _of_benchmark(
             "texts/s", "higher", _BEST_BATCH.format(length), partial(_throughput, length)
+        )
+        for length in ("short", "medium", "long")
+    },
+    **{
+        f"pairs_per_second_{length}": _of_benchmark(
+            "pairs/s",
+            "higher",
+            f"pairs of a query and a {length} text that a cross-encoder scores in a second, at the fastest batch size",
+            partial(_pairs, length),
         )
         for length in ("short", "medium", "long")
     },

@@ -6,15 +6,16 @@ dimensions and writes every call down gives the exact requests of any task type,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import polars as pl
 
+from embrepro.config.schema import PairTask
 from embrepro.errors import TaskError
 from embrepro.files import fingerprint, sha256, write_json
 from embrepro.tasks import first_stage, nanobeir, search
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 FILES = REQUESTS, TEXTS = "requests.parquet", "texts.parquet"
 PAIR_FILES = PAIR_REQUESTS, PAIRS = "pair_requests.parquet", "pairs.parquet"
 MOST_PAIRS = 5_000_000
+PAIR_TYPES = get_args(PairTask)
 STAND_IN_DIMENSIONS = 4
 
 
@@ -124,8 +126,9 @@ def write(request: Request, folder: Path, rerank: int | None = None) -> Manifest
         names += [] if ranked.failure else [first_stage.FILE]
     task = load_frozen(request, folder)
     first_stage.attach(task, folder)
-    if _ranks_documents(task):
-        _write(_list_pairs(task), folder / PAIR_REQUESTS, folder / PAIRS)
+    pairs = _list_pairs(task) if _ranks_documents(task) else _pair_up(listed, task)
+    if pairs:
+        _write(pairs, folder / PAIR_REQUESTS, folder / PAIRS)
         names += PAIR_FILES
     hashes = {name: sha256(folder / name) for name in names}
     manifest = read_manifest(folder).model_copy(update={"requests": hashes, "first_stage": ranked})
@@ -145,13 +148,19 @@ def _write(listed: RequestList, requests: Path, texts: Path) -> None:
     listed.texts.write_parquet(texts)
 
 
-def read(folder: Path, manifest: Manifest, *, pairs: bool = False) -> RequestList:
+def read(folder: Path, manifest: Manifest, *, pairs: bool = False, pair_tasks: Collection[str] = ()) -> RequestList:
     """Read a task's request list, of texts to embed or of pairs to score.
 
+    Args:
+        folder: the frozen task.
+        manifest: its manifest.
+        pairs: whether pairs are wanted.
+        pair_tasks: types of tasks of labelled pairs that the model is made for.
+
     Raises:
-        TaskError: a file is not the one that was written, or there are no pairs.
+        TaskError: a file is not the one that was written, or there are no pairs, or none that the model is made for.
     """
-    requests_file, texts_file = _files(manifest, pairs=pairs)
+    requests_file, texts_file = _files(manifest, pairs, pair_tasks)
     verify(folder, manifest.requests)
     table = pl.read_parquet(folder / requests_file)
     requests = [
@@ -161,14 +170,19 @@ def read(folder: Path, manifest: Manifest, *, pairs: bool = False) -> RequestLis
     return RequestList(requests, pl.read_parquet(folder / texts_file))
 
 
-def identity(manifest: Manifest, *, pairs: bool = False) -> str:
-    """SHA-256 over a request list: of texts to embed, or of pairs to score; raises TaskError where there are no pairs."""
-    return fingerprint({name: manifest.requests[name] for name in _files(manifest, pairs=pairs)})
+def identity(manifest: Manifest, *, pairs: bool = False, pair_tasks: Collection[str] = ()) -> str:
+    """SHA-256 over a request list: of texts to embed, or of pairs to score; arguments and errors as of `read`."""
+    return fingerprint({name: manifest.requests[name] for name in _files(manifest, pairs, pair_tasks)})
 
 
-def _files(manifest: Manifest, *, pairs: bool) -> Sequence[str]:
+def _files(manifest: Manifest, pairs: bool, pair_tasks: Collection[str]) -> Sequence[str]:
     if not pairs:
         return FILES
+    if manifest.type in PAIR_TYPES and manifest.type not in pair_tasks:
+        raise TaskError(
+            f"this cross-encoder is not said to be made for tasks of type {manifest.type}: a score of relevance is none of "
+            "similarity. If it is, say so under the model's pair_tasks"
+        )
     if (stage := manifest.first_stage) and stage.failure:
         raise TaskError(f"a cross-encoder needs documents that are ranked already, and BM25 failed: {stage.failure}")
     if PAIRS not in manifest.requests:
@@ -256,6 +270,19 @@ def _list_pairs(task: AbsTask) -> RequestList:
         recorder.also(nanobeir.data(task).positive_pairs())
         return recorder.request_list()
     return listed
+
+
+def _pair_up(listed: RequestList, task: AbsTask) -> RequestList | None:
+    """Of a task of labelled pairs, which asks for their first texts and then for their second ones: the pairs."""
+    if task.metadata.type not in PAIR_TYPES:
+        return None
+    texts = listed.texts["text"].to_list()
+    recorder = Recorder("query")
+    for first, second in zip(listed.requests[::2], listed.requests[1::2], strict=True):
+        recorder.record_pairs(
+            first.split, first.subset, [texts[row] for row in first.rows], [texts[row] for row in second.rows]
+        )
+    return recorder.request_list()
 
 
 def _what_is_asked(stand_in: Any, task: AbsTask, recorder: Recorder) -> RequestList:  # noqa: ANN401 - mteb's protocols

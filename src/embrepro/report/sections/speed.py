@@ -62,8 +62,9 @@ def ratios(speed: SpeedReport) -> list[str]:
     for model, ratio in sorted(speed.throughput_ratio.items()):
         if model != speed.baseline:
             found.append(
-                f"{model} encodes {quantity(ratio.median)} [{quantity(ratio.low)}, {quantity(ratio.high)}]"
-                f" times as many texts per second as {speed.baseline}, over the settings both have, both in one run."
+                f"{model} {_does(model, speed)} {quantity(ratio.median)} [{quantity(ratio.low)}, {quantity(ratio.high)}]"
+                f" times as many {_unit(model, speed)} per second as {speed.baseline}{_but(model, speed)}, over the settings"
+                " both have, both in one run."
             )
     for model, ratio in sorted(speed.latency_ratio.items()):
         if model != speed.baseline:
@@ -74,6 +75,21 @@ def ratios(speed: SpeedReport) -> list[str]:
     return found
 
 
+def _does(model: str, speed: SpeedReport) -> str:
+    return "scores" if speed.models[model].pairs else "encodes"
+
+
+def _unit(model: str, speed: SpeedReport) -> str:
+    return "pairs of a query and a text" if speed.models[model].pairs else "texts"
+
+
+def _but(model: str, speed: SpeedReport) -> str:
+    """What the baseline does where it is something else."""
+    if speed.models[model].pairs == speed.models[speed.baseline].pairs:
+        return ""
+    return f" {_does(speed.baseline, speed)} {_unit(speed.baseline, speed)}"
+
+
 def throughput_table(summary: Summary, speed: SpeedReport, origins: Origins) -> Table:
     """Texts and tokens per second for every length and batch size."""
     keys = [key for key in model_keys(summary) if key in speed.models]
@@ -81,7 +97,8 @@ def throughput_table(summary: Summary, speed: SpeedReport, origins: Origins) -> 
     settings = sorted({s for found in by_setting.values() for s in found}, key=_setting_order)
     columns = [Column("Texts"), Column("Batch", numeric=True)]
     for key in keys:
-        columns += [Column(key, note="texts/s", numeric=True), Column(key, note="tokens/s", numeric=True)]
+        unit = "pairs/s" if speed.models[key].pairs else "texts/s"
+        columns += [Column(key, note=unit, numeric=True), Column(key, note="tokens/s", numeric=True)]
     rows = []
     for setting in settings:
         found = [by_setting[key].get(setting) for key in keys]
