@@ -170,6 +170,21 @@ def test_queries_begin_again_where_there_are_too_few() -> None:
     assert every[distinct:] == every[: 5000 - distinct]
 
 
+def test_a_cross_encoder_is_given_queries_beside_texts_of_each_length(cross_encoder_folder: Path) -> None:
+    model = ModelConfig(org="t", name="a", family="cross-encoder", folder="x")
+    loaded = models.load(cross_encoder_folder, model, DEVICE)
+    assert models.takes_pairs(loaded)
+    asked = {query for query, _ in stage.queries(5000)}
+    for length in stage.LENGTHS:
+        pairs = stage.pairs(length)
+        assert [text for _, text in pairs] == stage.texts(length)
+        assert {query for query, _ in pairs} <= asked
+    pairs = stage.pairs("long")[:20]
+    alone = [models.count_tokens(loaded, [pair]) for pair in pairs]
+    encoded = loaded.tokenizer([query for query, _ in pairs], [text for _, text in pairs], truncation=True)
+    assert alone == [len(each) for each in encoded["input_ids"]]
+
+
 def test_taking_texts_goes_round() -> None:
     assert clock.take(["a", "b", "c"], 4) == ["a", "b", "c", "a"]
     assert clock.take(["a", "b", "c"], 2, start=5) == ["c", "a"]

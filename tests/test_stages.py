@@ -27,6 +27,7 @@ from embrepro.config.schema import Config, parse_config
 from embrepro.errors import ConfigError, KitError, SourceError
 from embrepro.layout import Layout
 from embrepro.pipeline import aggregate, benchmark, check, download, encode, evaluate, report
+from embrepro.results.quantities import QUANTITIES, Measurements
 from embrepro.tasks import encode_requests, freezing, registry, samples
 from tiny_mirror import CLASSIFICATION, RETRIEVAL, STS, TASKS
 
@@ -536,7 +537,10 @@ def test_a_cross_encoder_goes_through_all_stages_beside_an_embedding_model(
     assert metrics["models"]["small"]["scores"][tiny_mirror.RERANKING] > 0
     assert "a cross-encoder scores documents that are ranked already" in metrics["status"]["small"][RETRIEVAL]
     assert metrics["models"]["big"]["scores"][RETRIEVAL] is not None
-    assert benchmark.run(chosen, layout, "small").models["small"].dimensions is None
+    speed = benchmark.run(chosen, layout, "small")
+    assert (speed.models["small"].dimensions, speed.models["small"].pairs) == (None, True)
+    measured = Measurements(speed=speed.models["small"]), Measurements(speed=speed.models["big"])
+    assert [QUANTITIES["pairs_per_second_long"].take(each) is None for each in measured] == [False, True]
     summary, _ = report.read(layout)
     row = next(row for row in summary.tasks if row.name == tiny_mirror.RERANKING)
     assert row.difference is not None

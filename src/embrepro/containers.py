@@ -18,7 +18,7 @@ import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
@@ -78,11 +78,12 @@ class Call:
     environment: Mapping[str, str]
     revision: Mapping[str, object]
     terminal: bool = False
+    program: Sequence[str] = ("embrepro",)
 
     @property
     def may_use_network(self) -> bool:
         """Whether this is the one stage that fetches."""
-        return self.arguments[0] == NETWORK_STAGE
+        return tuple(self.arguments[:1]) == (NETWORK_STAGE,)
 
 
 def wanted(config: Config) -> bool:
@@ -107,6 +108,27 @@ def run_in_container(config: Config, arguments: Sequence[str]) -> int:
     code = _attend(engine, command_line(engine, config, image, call), call.name)
     _explain(code, config)
     return code
+
+
+def run_alone(config: Config, program: Sequence[str], folder: Path) -> None:
+    """Run a program in the CPU image with no network, and with nothing of this machine but one folder.
+
+    Args:
+        config: says which engine and image.
+        program: its words.
+        folder: mounted under its own path, and writable.
+
+    Raises:
+        ContainerError: no engine answers, the image is missing or of another lock, or the program failed.
+    """
+    config = config.model_copy(update={"device": config.device.model_copy(update={"name": "cpu"})})
+    engine = find_engine(config)
+    image = checked_image(engine, config, Path.cwd())
+    call = replace(_call(["convert"]), root=folder, arguments=(), program=program)
+    code = _attend(engine, command_line(engine, config, image, call), call.name)
+    _explain(code, config)
+    if code:
+        raise ContainerError(f"{program[0]} ended with {code} in its container, see above.")
 
 
 def find_engine(config: Config) -> Engine:
@@ -174,7 +196,7 @@ def command_line(engine: Engine, config: Config, image: str, call: Call) -> list
         *_environment(config, image, call),
         *_labels(call),
         "--workdir", str(call.root),
-        image, "embrepro", *call.arguments,
+        image, *call.program, *call.arguments,
     ]  # fmt: skip
 
 

@@ -20,7 +20,7 @@ PANELS = {
         stages.check,
     ),
     "Configuration": (configuration.compose, configuration.keep, configuration.pin, configuration.check_data),
-    "Models": (models.models, models.choose),
+    "Models": (models.models, models.choose, models.convert),
     "A run": (running.mirror, running.watch),
     "Results": (results.claims, results.verify, results.doctor),
     "Revisions": (revisions.compare, revisions.confirm, revisions.gate, revisions.history),

@@ -86,6 +86,16 @@ def choose(
         render_terminal.show(pages.choice_page(chosen, walk, entries))
 
 
+def convert(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model of conf/model.")],
+) -> None:
+    """Convert a model that is published as a pickle alone to safetensors, in a container, and pin what comes out."""
+    from embrepro.config.params import read_params
+    from embrepro.pipeline import convert as conversion
+
+    conversion.convert(model, read_params())
+
+
 def _ask(question: Question) -> str:
     """Ask on the terminal until one of the answers comes: its word or its number."""
     words = list(question.answers)

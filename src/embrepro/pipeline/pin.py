@@ -87,9 +87,10 @@ def _pin_model(key: str, folder: Path) -> list[Path]:
     sums = {name: digest for name, digest in sorted(listed.items()) if snapshots.is_of_model(PurePosixPath(name))}
     if not any(name.endswith(".safetensors") for name in sums):
         raise SourceError(
-            f"model {weights.repository} holds no *.safetensors weights at {revision}; pickled weights are not loaded."
+            f"model {weights.repository} holds no *.safetensors weights at {revision}; pickled weights are not loaded. "
+            f"`embrepro convert {key}` converts them in a container, and pins what comes out."
         )
-    write_text(path, _with_pins(path, key, revision, sums))
+    write_pins(path, key, revision, sums)
     console.say(f"model {key}: {weights.repository} pinned at {revision}, with SHA-256 of {', '.join(sums)}")
     return [path]
 
@@ -99,6 +100,15 @@ def _weights(path: Path) -> Weights:
     if weights is None:
         raise ConfigError(f"{path}: the model comes from no hub repository of its own, so there is nothing to look up.")
     return weights
+
+
+def write_pins(path: Path, key: str, revision: str, sums: dict[str, str]) -> None:
+    """Set `revision` and `sha256` in a model's file, and leave everything else as it is.
+
+    Raises:
+        KitError: the file is written in another way than the kit's own; names what to write by hand.
+    """
+    write_text(path, _with_pins(path, key, revision, sums))
 
 
 def _with_pins(path: Path, key: str, revision: str, sums: dict[str, str]) -> str:

@@ -33,6 +33,8 @@ UNUSED_FILES = [
     "*.msgpack",
     "*.gguf",
 ]
+CONVERTED = Path(".embrepro") / "converted"
+"""A mirror of models that `embrepro convert` has converted from pickles."""
 COMMIT_OR_ITS_START = re.compile(r"[0-9a-f]{7,}")  # mteb pins some data sets by the first seven digits of a commit
 
 
@@ -106,8 +108,47 @@ def _at_revision(weights: Weights, revision: str, mirror: Path | None) -> Snapsh
     return (
         _from_mirror("models", weights.repository, revision, mirror)
         or _from_package(weights)
+        or _converted(weights.repository, revision)
         or _from_hub("models", weights.repository, revision, mirror, _model_names)
     )
+
+
+def converted_folder(repository: str, revision: str) -> Path:
+    """Where a model lies that was converted from pickled weights."""
+    return CONVERTED / "models" / repository / revision
+
+
+def _converted(repository: str, revision: str) -> Snapshot | None:
+    folder = converted_folder(repository, revision)
+    return Snapshot(folder, "conversion of its pickled weights", folder) if folder.is_dir() else None
+
+
+def pickled(weights: Weights, revision: str, mirror: Path | None) -> dict[str, Path]:
+    """A model's files by name, with pickled weights (`*.bin`) that nobody has opened.
+
+    Raises:
+        SourceError: neither mirror nor hub has them, or the repository has safetensors and needs no conversion.
+    """
+    snapshot = _from_mirror("models", weights.repository, revision, mirror) or _from_hub(
+        "models", weights.repository, revision, mirror, _pickled_names
+    )
+    expect_inside(snapshot.folder, snapshot.root)
+    names = [path.relative_to(snapshot.folder) for path in sorted(snapshot.folder.rglob("*")) if path.is_file()]
+    kept = {name.as_posix(): snapshot.folder / name for name in names if _is_pickled_model(name)}
+    if any(name.endswith(".safetensors") for name in kept):
+        raise SourceError(f"model {weights.repository} has safetensors at {revision}: there is nothing to convert.")
+    if not any(name.endswith(".bin") for name in kept):
+        raise SourceError(f"model {weights.repository} has no pickled weights (*.bin) at {revision}.")
+    return kept
+
+
+def _pickled_names(names: list[str]) -> Iterable[str]:
+    return (name for name in names if _is_pickled_model(PurePosixPath(name)))
+
+
+def _is_pickled_model(name: PurePath) -> bool:
+    """Whether a file is one of a model's, or its pickled weights; their index is of no use once they are one file."""
+    return (is_of_model(name) and not name.name.endswith(".bin.index.json")) or name.match("pytorch_model*.bin")
 
 
 def check_model(folder: Path, files: Mapping[str, Path], pinned: Mapping[str, str]) -> None:
@@ -127,7 +168,10 @@ def check_model(folder: Path, files: Mapping[str, Path], pinned: Mapping[str, st
             )
     check_files(files.values())
     if not any(path.suffix == ".safetensors" for path in files.values()):
-        raise SourceError(f"{folder} holds no *.safetensors weights; pickled weights (*.bin, *.pt) are not loaded.")
+        raise SourceError(
+            f"{folder} holds no *.safetensors weights; pickled weights (*.bin, *.pt) are not loaded. "
+            "`embrepro convert MODEL` converts a published one in a container."
+        )
 
 
 def check_files(paths: Iterable[Path]) -> None:
