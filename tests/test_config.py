@@ -17,10 +17,8 @@ from embrepro.config.schema import parse_config
 from embrepro.errors import ConfigError
 
 CONF = REPOSITORY / "conf"
-GROUPS = ("model", "baseline", "tasks", "device", "runtime")
-CHOICES = [
-    f"{group}={option}" for group in ("tasks", "device", "runtime") for option in conf_files.options(CONF, group)
-]
+GROUPS = ("model", "baseline", "tasks", "device", "runtime", "executor")
+CHOICES = [f"{group}={option}" for group in GROUPS[2:] for option in conf_files.options(CONF, group)]
 MODELS = ["minilm", "ms_marco_minilm", "qwen25_distilled", "splade_v3", "static_minilm", "wordllama"]
 """A model of each family and each kind of source; composing all would take minutes, and test_models.py reads them all."""
 
@@ -63,7 +61,7 @@ def test_the_default_needs_nothing_but_the_package_index() -> None:
 def test_every_file_of_every_group_composes_and_validates(choice: str) -> None:
     group, option = choice.split("=")
     chosen = composed(choice)
-    if group in ("device", "runtime"):
+    if group in GROUPS[3:]:
         assert getattr(chosen, group).name == option
 
 

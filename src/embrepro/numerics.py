@@ -33,10 +33,14 @@ ONE_THREAD = dict.fromkeys(
 LIBRARIES = ("numpy", "scipy", "torch", "sklearn", "polars")
 
 
+def variables(numerics: Numerics) -> dict[str, str]:
+    """The variables that a process has to start with."""
+    return INSTRUCTION_SET | ONE_THREAD if numerics == "portable" else {}
+
+
 def pin(numerics: Numerics) -> None:
     """Set the variables of this process and its children; call it before any numeric library is imported."""
-    if numerics == "portable":
-        os.environ.update(INSTRUCTION_SET | ONE_THREAD)
+    os.environ.update(variables(numerics))
 
 
 def pinned() -> bool:

@@ -21,7 +21,7 @@ PANELS = {
     ),
     "Configuration": (configuration.compose, configuration.keep, configuration.pin, configuration.check_data),
     "Models": (models.models, models.choose, models.convert),
-    "A run": (running.mirror, running.watch),
+    "A run": (running.plan, running.mirror, running.watch),
     "Results": (results.claims, results.verify, results.doctor),
     "Revisions": (revisions.compare, revisions.confirm, revisions.gate, revisions.history),
 }

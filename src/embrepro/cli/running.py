@@ -1,4 +1,4 @@
-"""Commands around a run: fill a mirror before it, watch it while it works."""
+"""Commands around a run: what it will take, fill a mirror before it, watch it while it works."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from embrepro.cli.program import read_pinned
 from embrepro.config.params import read_params
+from embrepro.layout import Layout
 
 
 def mirror(
@@ -17,6 +19,20 @@ def mirror(
     from embrepro.pipeline import mirror as stage
 
     stage.fill(read_params(), folder)
+
+
+def plan(
+    no_sample: Annotated[
+        bool, typer.Option("--no-sample", help="Count texts alone: load no model and time nothing.")
+    ] = False,
+) -> None:
+    """Say what the next run will encode and what is kept, with tokens, time, disk and memory, and do nothing of it."""
+    config = read_pinned()
+    from embrepro.forecast.pages import forecast_page
+    from embrepro.pipeline import forecast
+    from embrepro.rendering import render_terminal
+
+    render_terminal.show(forecast_page(forecast.forecast(config, Layout(), measure=not no_sample)))
 
 
 def watch(

@@ -25,7 +25,7 @@ from embrepro.config.messages import suggest
 from embrepro.config.yaml_files import read_yaml
 from embrepro.errors import ConfigError
 
-GROUPS = ("model", "baseline", "tasks", "device", "runtime")
+GROUPS = ("model", "baseline", "tasks", "device", "runtime", "executor")
 PRESETS = "experiment"
 """The group of presets, of which a run may take one: `+experiment=analysis`."""
 OTHER_WORDS = {"device": {"gpu": "cuda", "nvidia": "cuda"}, "runtime": {"container": "docker", "podman": "docker"}}

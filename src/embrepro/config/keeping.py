@@ -105,7 +105,7 @@ def _choices(wanted: Mapping[str, Any]) -> dict[str, str]:
     """For each group, the choice that comes nearest to what is wanted; the roles name their models."""
     chosen = {"model": str(wanted["candidate"]), "baseline": str(wanted["baseline"])}
     now = dict(re.findall(r"^  - (\w+): (\w[\w-]*)", MAIN.read_text(encoding="utf-8"), re.MULTILINE))
-    for group in ("tasks", "device", "runtime"):
+    for group in ("tasks", "device", "runtime", "executor"):
         far = {}
         for option in conf_files.options(Path("conf"), group):
             section = compose_values([f"{group}={option}"])[group]

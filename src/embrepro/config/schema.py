@@ -254,6 +254,17 @@ class Runtime(Strict):
     )
 
 
+class Executor(Strict):
+    """Who does the work of encode and evaluate. No stage depends on it."""
+
+    name: Literal["local", "ray"] = Field(description="local: processes of this machine; ray: the actors of a cluster")
+    address: str | None = Field(
+        default=None,
+        pattern=r"^[\w.:/\[\]-]+$",
+        description="of a Ray cluster, such as 10.0.0.1:6379; null for what RAY_ADDRESS says, else Ray on this machine",
+    )
+
+
 class SourceConfig(Strict):
     """Where bytes come from, beside the hub and packages."""
 
@@ -269,6 +280,7 @@ class Config(Strict):
     tasks: Tasks
     device: Device
     runtime: Runtime
+    executor: Executor
     source: SourceConfig
     benchmark: Benchmark
     claims: list[DocumentName] = Field(description="files of conf/documents/claims to judge in the report")

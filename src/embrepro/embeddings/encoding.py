@@ -23,6 +23,8 @@ import pyarrow as pa
 from scipy import sparse
 
 import embrepro.models
+from embrepro import numerics
+from embrepro.config.schema import Device
 from embrepro.embeddings import store
 from embrepro.embeddings.plan import BatchRule, Plan, Shard, make_plan
 from embrepro.embeddings.store import Rows
@@ -190,10 +192,7 @@ def encode_shards(
     Raises:
         KitError: a worker was killed; finished shards are kept.
     """
-    number, count = part
-    every = [(place, index) for place, task in enumerate(tasks) for index in range(task.plan.shards)]
-    jobs = [job for place, job in enumerate(every) if place % count == number - 1]
-    jobs = [(place, index) for place, index in jobs if tasks[place].stored(index) is None]
+    jobs = shards_to_do(tasks, part)
     if not jobs:
         return
     _STATE.update(encoder=encoder, tasks=tasks)
@@ -204,6 +203,22 @@ def encode_shards(
             yield from _in_processes(jobs, tasks, workers)
     finally:
         _STATE.clear()
+
+
+def shards_to_do(tasks: list[TaskShards], part: tuple[int, int]) -> list[tuple[int, int]]:
+    """Shards of a part that are not stored yet: the place of the task, and the shard's number in it."""
+    number, count = part
+    every = [(place, index) for place, task in enumerate(tasks) for index in range(task.plan.shards)]
+    jobs = [job for place, job in enumerate(every) if place % count == number - 1]
+    return [(place, index) for place, index in jobs if tasks[place].stored(index) is None]
+
+
+def fix_order_of_sums(device: Device) -> None:
+    """Have this process use one thread where numerics are portable, else the configured number."""
+    import torch
+
+    torch.set_num_threads(1 if device.numerics == "portable" else numerics.workers(device.threads))
+    torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 _STATE: dict[str, Any] = {}

@@ -112,6 +112,11 @@ def merge(path: Path, shards: Iterable[tuple[np.ndarray, Rows]], texts: int, key
         del laid
 
 
+def size_of(embeddings: Rows) -> int:
+    """Bytes that embeddings take in a file."""
+    return sum(part.nbytes for part in (_parts(embeddings).values() if _is_sparse(embeddings) else [embeddings]))
+
+
 def digest(path: Path) -> str:
     """SHA-256 of a file of embeddings, which the record that made it keeps."""
     return sha256(path)

@@ -25,6 +25,7 @@ from embrepro.sources import models as model_sources
 from embrepro.sources.models import ModelManifest
 from embrepro.tasks import encode_requests, freezing, registry
 from embrepro.tasks.encode_requests import RequestList
+from embrepro.tasks.freezing import Manifest
 from embrepro.tasks.registry import Request
 
 STAGE = "encode"
@@ -61,7 +62,7 @@ def run(config: Config, layout: Layout, key: str, part: tuple[int, int] = (1, 1)
     if why := model_sources.why_unavailable(layout.models / key):
         return _record_unavailable(config, layout, key, why)
     manifest, snapshot = model_sources.read(layout.models / key)
-    recipe = _recipe(model, config.device, manifest.content_hash)
+    recipe = recipe_of(model, config.device, manifest.content_hash)
     before = Record.read_if_there(layout.encode_record(key)).made()
     if before.details.get("recipe") != recipe:
         before = Record()
@@ -108,8 +109,7 @@ def _sort_out(config: Config, layout: Layout, key: str, recipe: str, before: Rec
             continue
         try:
             frozen = freezing.read_manifest(layout.tasks / name)
-            asked = encode_requests.identity(frozen, pairs=model.scores_pairs, pair_tasks=model.pair_tasks)
-            wanted = fingerprint([recipe, name, asked])
+            wanted = key_of(recipe, name, frozen, model)
             kept = before.tasks.get(name)
             if kept and kept.key == wanted and _is_stored(layout.embeddings(key), kept):
                 console.say(f"encode {key} {name}: {kept.details['texts']} {_unit(model)} (kept)")
@@ -122,6 +122,12 @@ def _sort_out(config: Config, layout: Layout, key: str, recipe: str, before: Rec
         except (KitError, OSError, KeyError, pl.exceptions.PolarsError) as error:
             record.tasks[name] = _lost(key, name, error)
     return missing
+
+
+def key_of(recipe: str, task: str, frozen: Manifest, model: ModelConfig) -> str:
+    """Everything that could change the embeddings of a task; raises TaskError where a model cannot do it."""
+    asked = encode_requests.identity(frozen, pairs=model.scores_pairs, pair_tasks=model.pair_tasks)
+    return fingerprint([recipe, task, asked])
 
 
 def _is_stored(folder: Path, outcome: TaskOutcome) -> bool:
@@ -144,10 +150,12 @@ def _encode(
     from embrepro.embeddings import encoding
 
     model, device, folder = config.models[key], config.device, layout.embeddings(key)
-    load = partial(_load, snapshot, model, device, manifest.revision)
-    workers = _workers(device, load)
-    use_one_process(device)
-    encoder = load(device.name)
+    on_ray = config.executor.name == "ray"
+    # With Ray this machine reads the texts and needs no GPU.
+    here = device.model_copy(update={"name": "cpu"}) if on_ray else device
+    load = partial(_load, snapshot, model, here, manifest.revision)
+    encoding.fix_order_of_sums(here)
+    encoder = load(here.name)
     known = embrepro.models.describe(encoder.model)
     record.details = {
         **known.as_dict(),
@@ -175,7 +183,15 @@ def _encode(
         if part == (1, 1):
             for task in finished:
                 _merge(task, layout, key, model, listed[task.task], record, started)
-        for task, index, error in encoding.encode_shards(encoder, tasks, workers, part=part):
+        if on_ray:
+            from embrepro.executors import encoding as ray_encoding
+
+            done = ray_encoding.encode_shards(
+                snapshot, model, device, manifest.revision, tasks, config.executor, part=part
+            )
+        else:
+            done = encoding.encode_shards(encoder, tasks, workers_of(device, load), part=part)
+        for task, index, error in done:
             progress.advance(task.size(index))
             if error is not None:
                 record.tasks[task.task] = _lost(key, task.task, error)
@@ -232,7 +248,17 @@ def _load(snapshot: Path, model: ModelConfig, device: Device, revision: str, nam
     return embrepro.models.wrap(loaded, model, revision, embrepro.models.describe(loaded))
 
 
-def _workers(device: Device, load: Any) -> Any:  # noqa: ANN401
+def load_here(layout: Layout, key: str, config: Config, revision: str) -> Any:  # noqa: ANN401
+    """A model as one worker of this machine has it, in mteb's wrapper."""
+    from embrepro.embeddings import encoding
+
+    _, snapshot = model_sources.read(layout.models / key)
+    encoding.fix_order_of_sums(config.device)
+    return _load(snapshot, config.models[key], config.device, revision, config.device.name)
+
+
+def workers_of(device: Device, load: Any = None) -> Any:  # noqa: ANN401 - encoding.Workers, imported where there is work
+    """Who encodes on this machine: one process a core where numerics are portable, one a GPU on CUDA."""
     from embrepro.embeddings.encoding import Workers
 
     if device.name == "cuda":
@@ -241,14 +267,6 @@ def _workers(device: Device, load: Any) -> Any:  # noqa: ANN401
         gpus = tuple(f"cuda:{number}" for number in range(torch.cuda.device_count()))
         return Workers(len(gpus), load, gpus) if len(gpus) > 1 else Workers(1)
     return Workers(numerics.workers(device.threads) if device.numerics == "portable" else 1)
-
-
-def use_one_process(device: Device) -> None:
-    """Fix the order of sums: one thread where numerics are portable, else the configured number."""
-    import torch
-
-    torch.set_num_threads(1 if device.numerics == "portable" else numerics.workers(device.threads))
-    torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def _drop_other_shards(folder: Path, tasks: list[Any]) -> None:
@@ -270,7 +288,7 @@ def _active(path: Path, texts: pl.DataFrame) -> dict[str, dict[str, list[int]]]:
     return {"active": {prompt: [count, total] for prompt, count, total in sorted(found.iter_rows())}}
 
 
-def _recipe(model: ModelConfig, device: Device, content_hash: str) -> str:
+def recipe_of(model: ModelConfig, device: Device, content_hash: str) -> str:
     """Everything beside the texts that could change an embedding."""
     return fingerprint(
         {

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from embrepro import numerics, suite
 from embrepro.config.schema import Config, ModelConfig
 from embrepro.embeddings import store
 from embrepro.errors import TaskError
-from embrepro.files import dump_json, fingerprint, keep_only, make_folder, sha256, write_text
+from embrepro.files import dump_json, fingerprint, keep_only, make_folder, replacing, sha256, write_text
 from embrepro.layout import Layout
 from embrepro.pipeline import nanobeir_scores
 from embrepro.pipeline.records import Record, TaskOutcome, reason
@@ -114,7 +115,7 @@ def run(config: Config, layout: Layout, key: str) -> Record:
             )
         )
     record.keep(before)
-    for name, outcome in _score(jobs, key, config):
+    for name, outcome in (_score_on_ray if config.executor.name == "ray" else _score)(jobs, key, config):
         record.tasks[name] = outcome
         record.write(layout.evaluate_record(key))
     _combine_aggregates(requested, record, folder, model, key)
@@ -267,6 +268,47 @@ def _score(jobs: list[Job], key: str, config: Config) -> Iterator[tuple[str, Tas
                 _report(key, lost, outcome, 0.0)
                 yield lost.request.name, outcome
             pending, workers = suspects, 1
+
+
+def _score_on_ray(jobs: list[Job], key: str, config: Config) -> Iterator[tuple[str, TaskOutcome]]:
+    """Outcomes as they come from the actors of a Ray cluster; what they wrote is laid down here."""
+    from embrepro.executors import crew, files
+
+    if not jobs:
+        return
+    with console.work(STAGE, key, len(jobs), "tasks") as work, crew.connected(config.executor) as ray:
+        answers = crew.run(
+            ray,
+            partial(files.FileWorker, _score_in),
+            jobs,
+            _order,
+            crew.place_for(config.device, __name__, needs_gpu=False),
+            most=config.device.threads,
+        )
+        for answer in answers:
+            job = answer.job
+            if answer.error is None:
+                (outcome, seconds), written = answer.result
+                for name, content in written.items():
+                    with replacing(job.folder / name) as unfinished:
+                        unfinished.write_bytes(content)
+            else:
+                outcome, seconds = TaskOutcome(status=reason(answer.error), stage=STAGE), 0.0
+            _report(key, job, outcome, seconds)
+            work.advance(1)
+            yield job.request.name, outcome
+
+
+def _order(job: Job) -> Any:  # noqa: ANN401 - executors.files.Order, which is loaded only on request
+    from embrepro.executors import files
+
+    frozen = {f"task/{name}": content for name, content in files.contents(job.task_folder).items()}
+    return files.Order(job, frozen | {job.embeddings.name: job.embeddings.read_bytes()})
+
+
+def _score_in(job: Job, given: Path, written: Path) -> tuple[TaskOutcome, float]:
+    """Score a task whose files came along."""
+    return _timed(replace(job, task_folder=given / "task", embeddings=given / job.embeddings.name, folder=written))
 
 
 def _start_worker() -> None:

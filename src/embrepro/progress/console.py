@@ -45,19 +45,20 @@ def say_error(line: str) -> None:
     _err.print(line, style="bold red" if _err.is_terminal else None)
 
 
+QUIET = {
+    **dict.fromkeys(("TQDM_DISABLE", "HF_HUB_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"), "1"),
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TOKENIZERS_PARALLELISM": "false",
+    # Threads that wait for each other by spinning steal the cores they wait for: on a shared machine this is worth tenfold.
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
+"""Variables that keep the libraries' own bars and notices out of a run's output."""
+
+
 def silence_libraries() -> None:
     """Keep the libraries' own bars and notices out of a run's output; must come before they are imported."""
-    for variable in (
-        "TQDM_DISABLE",
-        "HF_HUB_DISABLE_PROGRESS_BARS",
-        "HF_HUB_DISABLE_TELEMETRY",
-        "DO_NOT_TRACK",
-    ):
-        os.environ.setdefault(variable, "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # Threads that wait for each other by spinning steal the cores they wait for: on a shared machine this is worth tenfold.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for variable, value in QUIET.items():
+        os.environ.setdefault(variable, value)
     warnings.filterwarnings("ignore")
     for name in (
         "mteb",
@@ -71,10 +72,12 @@ def silence_libraries() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+
+
 def go_offline() -> None:
     """Switch the hub off for this process; must come before the libraries are imported."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ["HF_DATASETS_OFFLINE"] = "1"
+    os.environ.update(OFFLINE)
 
 
 class Work:
