@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env repro test test-fast lint locks params images clean
+.PHONY: help env repro test test-fast lint benchmarks locks params images clean
 
 DEVICE ?= cpu
 VENV := .venv
@@ -61,9 +61,13 @@ test-fast: env ## Run the tests that take seconds
 	@python -m pytest $(PARALLEL) -m 'not slow' $(ARGS)
 
 lint: env ## Check style, format and types
-	@ruff check src tests scripts
-	@ruff format --check --quiet src tests scripts || { ruff format --check src tests scripts; exit 1; }
+	@ruff check src tests scripts benchmarks
+	@ruff format --check --quiet src tests scripts benchmarks || { ruff format --check src tests scripts benchmarks; exit 1; }
 	@mypy
+
+benchmarks: env ## Measure the kit against mteb and the machine, an hour or so; write docs/performance.md
+	@for name in search encode_rate scale against_mteb; do python -m benchmarks.$$name; done
+	@python -m benchmarks.pages
 
 locks: ## Resolve pyproject.toml into requirements/*.lock
 	@python=$$(scripts/make-env --which-python); \
@@ -79,4 +83,4 @@ images: ## Build the images embrepro:cpu and embrepro:cuda
 
 clean: ## Remove .venv and the tools' caches; results and the DVC cache stay
 	@rm -rf $(VENV) .cache .pytest_cache .ruff_cache .mypy_cache .hypothesis build src/*.egg-info
-	@find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find src tests scripts benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,7 +1,7 @@
 """A Ray cluster of two nodes on this machine, as a program: it prints its address, and loses a node when told to.
 
-Ports are given, since a node that has to choose them waits for its helpers no longer than fifteen seconds, which a
-busy machine exceeds.
+Ports are given, so that a node waits for fewer of its helpers to choose theirs: it does so for no longer than fifteen
+seconds, which a busy machine exceeds.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import socket
 import sys
 
-os.environ |= {"RAY_raylet_start_wait_time_s": "200", "RAY_USAGE_STATS_ENABLED": "0"}
+os.environ |= {"RAY_raylet_start_wait_time_s": "60", "RAY_USAGE_STATS_ENABLED": "0"}
 PORTS = ("runtime_env_agent_port", "metrics_agent_port", "dashboard_agent_listen_port", "metrics_export_port")
 
 
@@ -30,11 +30,8 @@ def main() -> None:
     from ray.cluster_utils import Cluster
 
     settings = {"num_cpus": 1, "object_store_memory": 200_000_000}
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args=settings | {"include_dashboard": False} | free_ports(),
-        shutdown_at_exit=True,
-    )
+    head = settings | {"include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head | free_ports(), shutdown_at_exit=True)
     second = cluster.add_node(**settings, **free_ports())
     print(cluster.address, flush=True)  # noqa: T201
     for _ in sys.stdin:

@@ -58,14 +58,23 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def cluster(with_ray: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """Two nodes of one core each."""
+def cluster(with_ray: dict[str, str], tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Two nodes of one core each, and their address."""
     program = [sys.executable, str(Path(__file__).with_name("ray_cluster.py"))]
-    process = subprocess.Popen(
-        program, env=with_ray, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    yield process
-    assert process.stdin
+    errors = tmp_path / "errors"
+    address = ""
+    # A node that takes longer than fifteen seconds to start its helpers gives up, which a busy machine can cause.
+    for _ in range(3):
+        with errors.open("w") as file:
+            process = subprocess.Popen(
+                program, env=with_ray, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file, text=True
+            )
+        assert process.stdin and process.stdout
+        if address := process.stdout.readline().strip():
+            break
+        process.wait(60)
+    assert address, errors.read_text()
+    yield process, address
     process.stdin.close()
     process.wait(120)
 
@@ -118,8 +127,9 @@ def wait_for_shards(folder: Path, process: subprocess.Popen[str], count: int) ->
 
 @pytest.mark.slow
 def test_a_killed_run_and_a_lost_node_leave_the_bytes_of_a_local_run(
-    project: Path, cluster: subprocess.Popen[str], with_ray: dict[str, str]
+    project: Path, cluster: tuple[subprocess.Popen[str], str], with_ray: dict[str, str]
 ) -> None:
+    nodes, address = cluster
     for stage in ("encode", "evaluate"):
         run(project, dict(os.environ), stage, "dense")
     local = outputs(project)
@@ -129,8 +139,7 @@ def test_a_killed_run_and_a_lost_node_leave_the_bytes_of_a_local_run(
     for path in [*project.glob("results/*/*/*"), *project.glob("reports/status/*")]:
         path.unlink()
 
-    assert cluster.stdin and cluster.stdout
-    configure(project, name="ray", address=cluster.stdout.readline().strip())
+    configure(project, name="ray", address=address)
     first = start(project, with_ray, "encode", "dense")
     kept = wait_for_shards(project, first, 4)
     first.kill()
@@ -138,9 +147,10 @@ def test_a_killed_run_and_a_lost_node_leave_the_bytes_of_a_local_run(
 
     second = start(project, with_ray, "encode", "dense")
     shards = wait_for_shards(project, second, len(kept) + 4)
-    cluster.stdin.write("kill\n")
-    cluster.stdin.flush()
-    assert cluster.stdout.readline() == "killed\n"
+    assert nodes.stdin and nodes.stdout
+    nodes.stdin.write("kill\n")
+    nodes.stdin.flush()
+    assert nodes.stdout.readline() == "killed\n"
     assert not list((project / "embeddings" / "dense").glob("*.safetensors")), "it had ended before the node was lost"
     said, _ = second.communicate(timeout=300)
     assert second.returncode == 0, said

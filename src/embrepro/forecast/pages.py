@@ -38,14 +38,14 @@ def forecast_page(forecast: Forecast) -> Document:
 
 
 def _section(model: ModelForecast) -> Section:
-    lead = []
+    notes = [model.problem] if model.problem else []
     if model.rate:
-        lead.append(
+        notes.append(
             f"{model.rate:,.0f} tokens a second in each of {model.workers} {_plural(model.workers, 'worker')},"
             " measured on a sample."
         )
     if model.memory:
-        lead.append(f"About {size(model.memory)} of memory for all workers.")
+        notes.append(f"About {size(model.memory)} of memory for all workers.")
     footer = []
     if model.to_encode:
         footer = [
@@ -66,7 +66,7 @@ def _section(model: ModelForecast) -> Section:
         footer=footer,
         plain=True,
     )
-    return Section(f"model-{model.key}", model.key, lead=lead, tables=[table], absent=model.problem)
+    return Section(f"model-{model.key}", model.key, tables=[table], notes=notes)
 
 
 def _row(task: TaskForecast, workers: int) -> list[Value]:

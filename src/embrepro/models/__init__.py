@@ -176,14 +176,16 @@ def token_counts(loaded: Loaded, texts: list[str], seconds: list[str] | None = N
     A model without a fast tokenizer gives a quarter of the bytes, which sorts about as well.
     """
     pairs = list(zip(texts, seconds, strict=True)) if seconds is not None else texts
-    backend = getattr(loaded.tokenizer, "backend_tokenizer", None)
+    from tokenizers import Tokenizer
+
+    # A static model has the fast tokenizer itself, a transformer wraps one.
+    tokenizer: Any = loaded.tokenizer
+    backend = tokenizer if isinstance(tokenizer, Tokenizer) else getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         counts = [
             sum(len(part.encode()) for part in ([each] if isinstance(each, str) else each)) // 4 for each in pairs
         ]
     else:
-        from tokenizers import Tokenizer
-
         # A copy: the model's own is set to pad and truncate while it works.
         counter = Tokenizer.from_str(backend.to_str())
         counter.no_padding()

@@ -1,0 +1,66 @@
+"""Tokens a second in encode, and the share of what the machine reaches in matrix products, measured in the same run."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import measuring
+from embrepro import numerics
+
+TASKS = ("STS12", "SciFact")
+"""Short texts and long ones."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, show and write."""
+    parser = measuring.arguments(__doc__ or "", "encode_rate")
+    parser.add_argument("--models", nargs="+", default=["minilm", "static_minilm"], help="of conf/model, at most two")
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS))
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, numerics.workers(None)])
+    parser.add_argument("--seconds", type=float, default=20.0, help="about so long for each row")
+    parser.add_argument("--folder", type=Path, default=measuring.ROOT / ".cache" / "benchmarks" / "encode_rate")
+    parser.add_argument("--set", nargs="*", default=[], help="further overrides of the configuration")
+    chosen = parser.parse_args(argv)
+    overrides = [
+        f"model={chosen.models[-1]}",
+        f"baseline={chosen.models[0]}",
+        f"tasks.names=[{','.join(chosen.tasks)}]",
+    ]
+    values = measuring.project(chosen.folder, [*overrides, *chosen.set])
+    measuring.run(measuring.kit("download"), chosen.folder)
+    rows = [
+        _row(key, task, workers, chosen.seconds, chosen.folder)
+        for key in values["models"]
+        for task in chosen.tasks
+        for workers in chosen.workers
+    ]
+    rows_, inner, columns = measuring.PRODUCT
+    note = f"The product is of {rows_} x {inner} by {inner} x {columns} in float32, one thread in each process."
+    measuring.keep(chosen.out, "encode_rate", vars(chosen), rows, [note])
+
+
+def _row(key: str, task: str, workers: int, seconds: float, folder: Path) -> dict[str, Any]:
+    """One measurement between two of the machine; a model without matrix products has no share of them."""
+    before = measuring.product_rate(workers)
+    words = [sys.executable, "-m", "benchmarks.encode_rate_run", key, task, str(workers), str(seconds)]
+    found = json.loads(measuring.run(words, folder).output.splitlines()[-1])
+    product = (before + measuring.product_rate(workers)) / 2
+    rate = found["operations"] / found["seconds"] if found["operations"] else None
+    return {
+        "model": key,
+        "task": task,
+        "workers": workers,
+        "tokens_a_text": found["tokens"] / found["texts"],
+        "tokens_a_second": found["tokens"] / found["seconds"],
+        "GFLOP_a_second": rate and rate / 1e9,
+        "products_GFLOP_a_second": product / 1e9,
+        "share": rate and rate / product,
+    }
+
+
+if __name__ == "__main__":
+    main()

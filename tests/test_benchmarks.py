@@ -1,0 +1,69 @@
+"""Each benchmark runs, at sizes that take seconds; and the page of results is what the results say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from benchmarks import against_mteb, encode_rate, measuring, pages, scale, search
+
+from embrepro.files import read_json
+from embrepro.rendering.formats import DASH
+
+TASK = "EmbreproTopicClustering"
+
+
+def test_the_page_is_what_the_results_say() -> None:
+    assert pages.PAGE.read_text(encoding="utf-8") == pages.page(), "run: python -m benchmarks.pages"
+
+
+def test_a_benchmark_that_was_not_run_is_named(tmp_path: Path) -> None:
+    assert pages.page(tmp_path).count("Not measured yet: python -m benchmarks.") == len(pages.TITLES)
+
+
+def test_a_page_of_all_results(tmp_path: Path) -> None:
+    rows = [{"task": "STS12", "share": 0.853, "same": True, "seconds": None}]
+    for name in pages.TITLES:
+        measuring.keep(tmp_path / f"{name}.json", name, {"repeats": 3, "out": tmp_path}, rows, ["A note."])
+    text = pages.page(tmp_path)
+    assert f"| STS12 | 0.853 | yes | {DASH} |" in text
+    assert "repeats 3" in text and str(tmp_path) not in text
+
+
+@pytest.mark.slow
+def test_search(tmp_path: Path) -> None:
+    search.main(f"--documents 300 --queries 5 --dimensions 8 --top-k 20 --repeats 1 --out {tmp_path}/s.json".split())
+    rows = read_json(tmp_path / "s.json")["rows"]
+    assert [row["search"] for row in rows] == ["mteb", "kit"]
+    assert all(row["same_results"] for row in rows)
+
+
+@pytest.mark.slow
+def test_scale(tmp_path: Path) -> None:
+    scale.main(f"--documents 300 --workers 1 2 --folder {tmp_path}/work --out {tmp_path}/s.json".split())
+    rows = read_json(tmp_path / "s.json")["rows"]
+    assert [(row["workers"], row["stage"]) for row in rows] == [
+        *((1, stage) for stage in ("download", "encode", "evaluate", "aggregate")),
+        *((2, stage) for stage in ("encode", "evaluate")),
+    ]
+    assert all(row["seconds"] > 0 and row["peak_GB"] > 0 for row in rows)
+
+
+@pytest.mark.slow
+def test_encode_rate(tmp_path: Path) -> None:
+    words = f"--models minilm --tasks {TASK} --workers 1 --seconds 0.2 --folder {tmp_path}/work --out {tmp_path}/e.json"
+    encode_rate.main(words.split())
+    (row,) = read_json(tmp_path / "e.json")["rows"]
+    assert 0 < row["share"] < 2
+    assert row["tokens_a_second"] > 0
+
+
+@pytest.mark.slow
+def test_against_mteb(tmp_path: Path) -> None:
+    words = f"--models minilm minilm --repeats 1 --folder {tmp_path}/work --out {tmp_path}/a.json"
+    against_mteb.main([*words.split(), "--set", f"tasks.names=[{TASK}]"])
+    whole, task = read_json(tmp_path / "a.json")["rows"]
+    assert (whole["task"], task["task"]) == ("all", TASK)
+    assert whole["largest_score_difference"] < 1e-6
+    assert whole["times_as_fast"] > 0
+    assert task["kit_seconds"] is not None
