@@ -1,0 +1,81 @@
+"""Portable numerics: the same bytes with any number of workers, and on another processor than this one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from embrepro import numerics
+
+PROGRAM = Path(__file__).with_name("portable_run.py")
+EMULATOR = shutil.which("qemu-x86_64")
+ARITHMETIC = """
+import sys
+from embrepro import numerics
+numerics.pin(sys.argv[1])
+import hashlib, numpy, scipy.linalg, torch
+torch.set_num_threads(1)
+random = numpy.random.default_rng(0)
+left, right = (random.standard_normal(shape, dtype=numpy.float32) for shape in ((96, 384), (384, 512)))
+one, other = torch.from_numpy(left), torch.from_numpy(right)
+scores = torch.nn.functional.gelu(one @ other)
+attended = torch.nn.functional.scaled_dot_product_attention(*(scores.reshape(1, 8, 96, 64),) * 3)
+found = {
+    "product": left @ right,
+    "torch": scores,
+    "attention": attended,
+    "softmax": torch.softmax(scores, 1),
+    "norm": torch.nn.functional.layer_norm(scores, (512,)),
+    "functions": numpy.exp(left) + numpy.tanh(left) + numpy.log1p(left * left),
+    "sums": left.sum(axis=0),
+    "decomposition": scipy.linalg.svd(left[:, :64])[1],
+    "eigenvalues": numpy.linalg.eigh(left.T[:64] @ left[:, :64])[0],
+    "best": torch.topk(one @ other, 10).values,
+}
+for name, values in found.items():
+    print(name, hashlib.sha256(numpy.ascontiguousarray(values)).hexdigest())
+"""
+
+
+def arithmetic(chosen: str, *prefix: str) -> dict[str, str]:
+    """A hash of each kind of arithmetic, in a process of its own."""
+    pinned = numerics.variables("portable")
+    clean = {name: value for name, value in os.environ.items() if name not in pinned}
+    command = [*prefix, sys.executable, "-c", ARITHMETIC, chosen]
+    done = subprocess.run(command, env=clean, capture_output=True, text=True, check=True, timeout=500)
+    return dict(line.split() for line in done.stdout.splitlines())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not EMULATOR, reason="NO qemu-x86_64 HERE: no other processor was tried (apt-get install qemu-user)"
+)
+@pytest.mark.skipif(bool(numerics.why_not_portable()), reason="this machine cannot give the portable bytes")
+def test_arithmetic_gives_the_same_bytes_on_another_processor() -> None:
+    assert arithmetic("portable", str(EMULATOR), "-cpu", "EPYC-Rome") == arithmetic("portable")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("avx512f" not in numerics._flags(), reason="this processor has nothing beyond AVX2 to differ by")
+def test_arithmetic_that_is_not_pinned_gives_others() -> None:
+    """Else the test above would hold without any pinning."""
+    native, portable = arithmetic("native"), arithmetic("portable")
+    assert {name for name in native if native[name] != portable[name]} >= {"torch", "softmax", "attention"}
+
+
+@pytest.mark.slow
+def test_a_run_through_all_stages_does_not_depend_on_its_workers(tmp_path: Path) -> None:
+    def program(*words: str) -> str:
+        command = [sys.executable, str(PROGRAM), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=500).stdout
+
+    program("build", str(tmp_path))
+    found = [json.loads(program("run", str(tmp_path), *words).splitlines()[-1]) for words in (("1", "here"), ("3",))]
+    assert found[0] == found[1]
+    assert len(found[0]) >= 3 + 3 * 4 + 3 * 4 + 2
