@@ -20,8 +20,8 @@ from typer.testing import CliRunner, Result
 
 from embrepro.cli import app
 from embrepro.files import write_json, write_text
-from embrepro.pipeline.aggregate import metrics
 from embrepro.results import summary as sm
+from embrepro.results.summary import metrics
 from embrepro.tasks import samples
 
 REPOSITORY = Path(__file__).parents[1]

@@ -27,7 +27,7 @@ from embrepro.layout import Layout
 from embrepro.own_data import definition, reading
 from embrepro.pipeline import download, encode, evaluate
 from embrepro.pipeline.records import Record
-from embrepro.tasks import freezing, registry
+from embrepro.tasks import freezing, main_scores, registry, samples
 from local_workflow import make_project
 from tiny_mirror import CLASSIFICATION, RERANKING, RETRIEVAL, STS
 
@@ -157,8 +157,11 @@ def test_a_rewritten_task_of_mtebs_has_its_score(name: str, scored: tuple[Path, 
     tasks = scored[1].tasks
     assert tasks[name].done, tasks[name].status
     assert tasks[f"My{name}"].done, tasks[f"My{name}"].status
-    assert tasks[f"My{name}"].details["score"] == tasks[name].details["score"]
-    assert tasks[f"My{name}"].details["statistic"] == tasks[name].details["statistic"]
+    (folder,) = {path.parent for path in (scored[0] / "results").rglob("*.samples.parquet")}
+    mine, theirs = (main_scores.path_of(folder, each) for each in (f"My{name}", name))
+    assert main_scores.read_main_score(mine) == main_scores.read_main_score(theirs)
+    mine, theirs = (samples.path_of(folder, each) for each in (f"My{name}", name))
+    assert samples.read(mine).statistic == samples.read(theirs).statistic
 
 
 def test_removed_lines_of_qrels_make_their_task_stale_and_no_other(project: Layout, sources: Path) -> None:

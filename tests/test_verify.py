@@ -17,12 +17,12 @@ from embrepro.cli import app
 from embrepro.errors import ConfigError, KitError
 from embrepro.files import write_json
 from embrepro.layout import Layout
-from embrepro.pipeline.aggregate import metrics
 from embrepro.regression import published
 from embrepro.regression.pages import reproduced_page
 from embrepro.regression.published import ExpectedFile, Judged, MeasuredRun
 from embrepro.rendering import render_markdown
 from embrepro.results import summary as sm
+from embrepro.results.summary import metrics
 
 REPOSITORY = Path(__file__).parents[1]
 EXPECTED = REPOSITORY / "conf" / "expected"

@@ -23,6 +23,8 @@ UNFINISHED, REPLACED = ".unfinished", ".replaced"
 SCRATCH = "embrepro-scratch-"
 LEAST_ROOM = 2**20
 """Bytes; a file system with less is taken for full."""
+SEAL = "seal"
+"""Key of a sealed file that holds the SHA-256 of all other keys."""
 
 
 def sha256(path: Path) -> str:
@@ -65,13 +67,36 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
 
 def read_model(path: Path, kind: type[Content]) -> Content:
     """Read JSON as a pydantic model; raises KitError naming a file that is absent, damaged or of another version."""
+    return _validated(path, read_json(path), kind)
+
+
+def _validated(path: Path, values: object, kind: type[Content]) -> Content:
     try:
-        return kind.model_validate(read_json(path))
+        return kind.model_validate(values)
     except ValidationError as error:
         missing = ", ".join(".".join(map(str, problem["loc"])) or problem["msg"] for problem in error.errors()[:3])
         raise KitError(
             f"{path} does not hold what this version writes ({missing}). Delete it and run `dvc repro` again."
         ) from None
+
+
+def write_sealed(path: Path, content: BaseModel) -> None:
+    """Write a pydantic model as JSON with the hash of its content, whole or not at all; `read_sealed` reads it."""
+    values = json.loads(dump_json(content.model_dump()))
+    write_json(path, {**values, SEAL: fingerprint(values)})
+
+
+def read_sealed(path: Path, kind: type[Content]) -> Content:
+    """Read what `write_sealed` wrote; raises KitError as `read_model` does, and where anything in it was changed since."""
+    values = read_json(path)
+    seal = values.pop(SEAL, None) if isinstance(values, dict) else None
+    content = _validated(path, values, kind)
+    if seal != fingerprint(values):
+        raise KitError(
+            f"{path} was changed after it was written: its content does not have the SHA-256 of its seal. "
+            "Delete it and run `dvc repro` again."
+        )
+    return content
 
 
 def make_folder(folder: Path) -> None:

@@ -22,7 +22,7 @@ from scipy import sparse as scipy_sparse
 from scipy.sparse import csr_array, issparse
 
 from embrepro.errors import TaskError
-from embrepro.files import replacing, sha256
+from embrepro.files import fingerprint, replacing, sha256
 
 TENSOR = "embeddings"
 VALUES, COLUMNS, STARTS, WIDTH = "values", "columns", "starts", "dimensions"
@@ -115,6 +115,17 @@ def merge(path: Path, shards: Iterable[tuple[np.ndarray, Rows]], texts: int, key
 def size_of(embeddings: Rows) -> int:
     """Bytes that embeddings take in a file."""
     return sum(part.nbytes for part in (_parts(embeddings).values() if _is_sparse(embeddings) else [embeddings]))
+
+
+def embeddings_key(recipe: str, task: str, requests: str) -> str:
+    """The key of a task's embeddings.
+
+    Args:
+        recipe: everything beside the texts that could change an embedding, hashed.
+        task: the task's name.
+        requests: the task's request list, hashed.
+    """
+    return fingerprint([recipe, task, requests])
 
 
 def digest(path: Path) -> str:

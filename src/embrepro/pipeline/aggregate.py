@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -15,7 +15,8 @@ from embrepro.embeddings.plan import batch_rule
 from embrepro.errors import KitError
 from embrepro.files import keep_only, write_json, write_text
 from embrepro.layout import Layout
-from embrepro.pipeline.records import Record, TaskOutcome
+from embrepro.pipeline import scored as scored_stage
+from embrepro.pipeline.records import SUMMARY, Record, TaskOutcome, parameters
 from embrepro.progress import console
 from embrepro.results import comparison
 from embrepro.results.comparison import Scored
@@ -32,10 +33,11 @@ from embrepro.results.summary import (
     Suite,
     Summary,
     TaskRow,
+    metrics,
 )
 from embrepro.sources import models as model_sources
 from embrepro.sources.models import ModelManifest
-from embrepro.tasks import freezing, registry, samples
+from embrepro.tasks import freezing, pins, registry
 from embrepro.tasks.registry import Request
 
 if TYPE_CHECKING:
@@ -52,11 +54,13 @@ BYTES_OF_A_POSTING = 8
 def run(config: Config, layout: Layout) -> Summary:
     """Compare what was scored and write the metrics, the summary and the plots' tables."""
     requested = registry.resolve(config.tasks)
-    records = {key: Record.read(layout.evaluate_record(key)) for key in config.models}
-    scored = {key: _scored(config, layout, key, records[key], requested) for key in config.models}
+    names = [request.name for request in requested]
+    records = {key: scored_stage.read_record(config, layout, key) for key in config.models}
+    manifests = _manifests(layout, requested, records)
+    scored = {key: scored_stage.read_scores(config, layout, key, records[key], names) for key in config.models}
     types = {request.name: _task_type(request) for request in requested}
     differences, mean_differences = _differences(config, scored, types)
-    rows = _rows(config, layout, requested, records, scored, differences)
+    rows = _rows(config, requested, manifests, records, scored, differences)
     means = {key: comparison.means({row.name: row.cells[key].score for row in rows}, types) for key in config.models}
     summary = Summary(
         baseline=config.baseline,
@@ -72,21 +76,11 @@ def run(config: Config, layout: Layout) -> Summary:
         suite=_suite(requested),
         packages=_packages(records),
         recipe=_numeric_recipe(config.device),
+        made_for=parameters(config, [*SUMMARY, *(f"models.{key}" for key in config.models)]),
     )
     _write(layout, summary)
     combining.combine(config, layout)
     return summary
-
-
-def _scored(config: Config, layout: Layout, key: str, record: Record, requested: list[Request]) -> dict[str, Scored]:
-    folder = layout.results(config.models[key]) / str(record.details.get("revision"))
-    found = {}
-    for request in requested:
-        outcome = record.outcome(request.name, "evaluate")
-        if outcome.done:
-            path = samples.path_of(folder, request.name)
-            found[request.name] = Scored(outcome.details["score"], samples.read(path) if path.is_file() else None)
-    return found
 
 
 def _differences(
@@ -108,8 +102,8 @@ def _metadata(request: Request) -> TaskMetadata:
 
 def _rows(
     config: Config,
-    layout: Layout,
     requested: list[Request],
+    manifests: dict[str, Manifest],
     records: dict[str, Record],
     scored: dict[str, dict[str, Scored]],
     differences: dict[str, ScoreDifference],
@@ -121,12 +115,12 @@ def _rows(
                 key: _cell(
                     records[key].outcome(request.name, "evaluate"),
                     scored[key].get(request.name),
-                    _first_stage(request, layout) if model.scores_pairs else None,
+                    _first_stage(request, manifests) if model.scores_pairs else None,
                     config.seed,
                 )
                 for key, model in config.models.items()
             }
-            rows.append(_row(request, layout, cells, differences.get(request.name)))
+            rows.append(_row(request, manifests, cells, differences.get(request.name)))
             work.advance(1)
     return rows
 
@@ -137,17 +131,18 @@ def _cell(outcome: TaskOutcome, scored: Scored | None, first_stage: FirstStage |
     return comparison.cell(scored, seed).model_copy(update={"first_stage": first_stage})
 
 
-def _first_stage(request: Request, layout: Layout) -> FirstStage | None:
+def _first_stage(request: Request, manifests: dict[str, Manifest]) -> FirstStage | None:
     """What ranked the documents that a cross-encoder reranks, where the task brings no ranking itself."""
-    manifest = None if request.parts else _manifest(layout.tasks / request.name)
+    manifest = manifests.get(request.name)
     return manifest.first_stage if manifest else None
 
 
-def _row(request: Request, layout: Layout, cells: dict[str, Cell], difference: ScoreDifference | None) -> TaskRow:
-    manifests = [_manifest(layout.tasks / leaf.name) for leaf in request.leaves()]
-    whole = [manifest for manifest in manifests if manifest]
+def _row(
+    request: Request, manifests: dict[str, Manifest], cells: dict[str, Cell], difference: ScoreDifference | None
+) -> TaskRow:
+    whole = [manifests[leaf.name] for leaf in request.leaves() if leaf.name in manifests]
     metadata = _metadata(request)
-    single = whole[0] if len(manifests) == 1 and whole else None
+    single = whole[0] if len(request.leaves()) == 1 and whole else None
     return TaskRow(
         name=request.name,
         type=str(metadata.type),
@@ -167,8 +162,27 @@ def _row(request: Request, layout: Layout, cells: dict[str, Cell], difference: S
     )
 
 
-def _manifest(folder: Path) -> Manifest | None:
-    return freezing.read_manifest(folder) if (folder / "manifest.json").is_file() else None
+def _manifests(layout: Layout, requested: list[Request], records: dict[str, Record]) -> dict[str, Manifest]:
+    """The manifests of all data that is there, by task; that of a task without a score may be of an earlier run.
+
+    Raises:
+        KitError: one is damaged, is that of other data than was scored, or was compared with another pin.
+    """
+    found = {}
+    for leaf in (leaf for request in requested for leaf in request.leaves()):
+        folder = layout.tasks / leaf.name
+        if not (folder / "manifest.json").is_file():
+            continue
+        manifest = freezing.read_manifest(folder)
+        scored = {key: record.tasks[leaf.name] for key, record in records.items() if leaf.name in record.tasks}
+        scored = {key: outcome for key, outcome in scored.items() if outcome.done}
+        for key, outcome in scored.items():
+            if outcome.details.get("data_hash") != manifest.data_hash:
+                raise KitError(f"{folder} holds other data than {key} was scored on. Run: dvc repro evaluate@{key}")
+        if scored and freezing.check_pin(manifest, pins.read_pin(leaf.name, layout.root / pins.PINS)) != manifest:
+            raise KitError(f"The pin of {leaf.name} came or went after its data was frozen. Run: dvc repro download")
+        found[leaf.name] = manifest
+    return found
 
 
 def _card(config: Config, layout: Layout, key: str, record: Record) -> ModelCard:
@@ -185,8 +199,10 @@ def _card(config: Config, layout: Layout, key: str, record: Record) -> ModelCard
             source=why,
             content_hash="",
         )
-    manifest, snapshot = model_sources.read(layout.models / key)
+    manifest, snapshot = model_sources.read_for(layout.models / key, model, config.device.numerics)
     known, sparsity = record.details, _sparsity(key, record)
+    if known["content_hash"] != manifest.content_hash:
+        raise KitError(f"{layout.models / key} holds another model than was scored. Run: dvc repro evaluate@{key}")
     return ModelCard(
         key=key,
         name=model.full_name,
@@ -362,33 +378,3 @@ def _write(layout: Layout, summary: Summary) -> None:
     ]
     write_text(layout.reports / "plots" / "scores.csv", "\n".join(["task,model,score", *lines]) + "\n")
     keep_only(layout.reports / "plots", {"scores.csv"})
-
-
-def metrics(summary: Summary) -> dict[str, Any]:
-    """The DVC metric: scores, means and status by model key; null and a reason where there is no score.
-
-    A model that NanoBEIR's own evaluator was run for has its scores as well, and a sparse one its sparsity by task.
-    """
-    nanobeir = {found.model: found.scores for found in summary.nanobeir}
-    return {
-        "models": {
-            key: {
-                "scores": {row.name: row.cells[key].score for row in summary.tasks},
-                "mean_task": summary.means[key].mean_task,
-                "mean_type": summary.means[key].mean_type,
-                **({"nanobeir": nanobeir[key]} if key in nanobeir else {}),
-                **({"sparsity": sparsity} if (sparsity := _sparsity_metrics(summary, key)) else {}),
-            }
-            for key in summary.models
-        },
-        "status": {key: {row.name: row.cells[key].status for row in summary.tasks} for key in summary.models},
-    }
-
-
-def _sparsity_metrics(summary: Summary, key: str) -> dict[str, dict[str, dict[str, float]]]:
-    found: dict[str, dict[str, dict[str, float]]] = {}
-    for row in summary.sparsity:
-        if row.model == key:
-            values = row.model_dump(include={"active_dimensions", "sparsity", "index_mb"})
-            found.setdefault(row.task, {})[row.prompt or "text"] = values
-    return found

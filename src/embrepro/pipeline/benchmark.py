@@ -168,7 +168,7 @@ def _joined(found: Sequence[str], words: int) -> Iterator[str]:
 
 
 def _load(config: Config, layout: Layout, key: str) -> Contender:
-    _, snapshot = model_sources.read(layout.models / key)
+    _, snapshot = model_sources.read_for(layout.models / key, config.models[key], config.device.numerics)
     loaded = embrepro.models.load(snapshot, config.models[key], config.device)
     inputs = pairs if embrepro.models.takes_pairs(loaded) else texts
     return Contender(key, loaded, {length: inputs(length) for length in LENGTHS})

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from embrepro.config.schema import Config
 from embrepro.errors import KitError, SourceError
-from embrepro.files import fingerprint, keep_only, make_folder, read_json, replacing_folder, write_json
+from embrepro.files import fingerprint, keep_only, make_folder, read_json, replacing_folder, write_json, write_sealed
 from embrepro.layout import Layout
 from embrepro.models import expect_device
 from embrepro.own_data import definition as own_files
-from embrepro.pipeline.records import Record, TaskOutcome, reason
+from embrepro.pipeline.records import TASKS, Record, TaskOutcome, parameters, reason
 from embrepro.progress import console
 from embrepro.source_code import code_hash
 from embrepro.sources import models as model_sources
@@ -44,7 +44,7 @@ def run(config: Config, layout: Layout) -> Record:
     _fetch_models(config, layout, mirror)
     leaves = {leaf.name: leaf for request in requested for leaf in request.leaves()}
     rerank = config.tasks.rerank if any(model.scores_pairs for model in config.models.values()) else None
-    record = Record()
+    record = Record(made_for=parameters(config, [*TASKS, "tasks.rerank"]))
     with console.work(STAGE, "tasks", len(leaves), "tasks") as work:
         for leaf in leaves.values():
             record.tasks[leaf.name] = _freeze(leaf, layout, mirror, rerank)
@@ -121,7 +121,7 @@ def _with_pin(folder: Path, pin: Pin | None) -> Manifest:
     before = freezing.read_manifest(folder)
     manifest = freezing.check_pin(before, pin)
     if manifest != before:
-        write_json(folder / "manifest.json", manifest.model_dump())
+        write_sealed(folder / "manifest.json", manifest)
     return manifest
 
 

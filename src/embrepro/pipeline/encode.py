@@ -18,7 +18,7 @@ from embrepro.embeddings.plan import batch_rule
 from embrepro.errors import ConfigError, KitError
 from embrepro.files import fingerprint, keep_only, make_folder
 from embrepro.layout import Layout
-from embrepro.pipeline.records import Record, TaskOutcome, reason
+from embrepro.pipeline.records import TASKS, Record, TaskOutcome, parameters, reason
 from embrepro.progress import console
 from embrepro.source_code import code_hash
 from embrepro.sources import models as model_sources
@@ -61,12 +61,12 @@ def run(config: Config, layout: Layout, key: str, part: tuple[int, int] = (1, 1)
     make_folder(folder / SHARDS)
     if why := model_sources.why_unavailable(layout.models / key):
         return _record_unavailable(config, layout, key, why)
-    manifest, snapshot = model_sources.read(layout.models / key)
+    manifest, snapshot = model_sources.read_for(layout.models / key, model, config.device.numerics)
     recipe = recipe_of(model, config.device, manifest.content_hash)
     before = Record.read_if_there(layout.encode_record(key)).made()
     if before.details.get("recipe") != recipe:
         before = Record()
-    record = Record(details=before.details)
+    record = Record(details=before.details, made_for=_made_for(config, key))
     missing = _sort_out(config, layout, key, recipe, before, record)
     record.keep(before)
     if missing or not before.details:
@@ -83,10 +83,17 @@ def _record_unavailable(config: Config, layout: Layout, key: str, why: str) -> R
     """Of a model that could not be had: the reason for every task. Embeddings of an earlier run stay."""
     console.say_error(f"encode {key}: {why}")
     leaves = [leaf for request in registry.resolve(config.tasks) for leaf in request.leaves()]
-    record = Record(tasks={leaf.name: TaskOutcome(status=why, stage="download") for leaf in leaves})
+    lost = {leaf.name: TaskOutcome(status=why, stage="download") for leaf in leaves}
+    record = Record(tasks=lost, made_for=_made_for(config, key))
     record.keep(Record.read_if_there(layout.encode_record(key)).made())
     record.write(layout.encode_record(key))
     return record
+
+
+def _made_for(config: Config, key: str) -> dict[str, str]:
+    numeric = ["device.name", "device.numerics", "device.batch_size", "device.batch_tokens"]
+    numeric += ["device.threads"] if config.device.numerics == "native" else []
+    return parameters(config, [f"models.{key}", *numeric, *TASKS])
 
 
 def parse_part(text: str) -> tuple[int, int]:
@@ -100,7 +107,8 @@ def parse_part(text: str) -> tuple[int, int]:
 def _sort_out(config: Config, layout: Layout, key: str, recipe: str, before: Record, record: Record) -> list[ToEncode]:
     """Record what is kept and what cannot be read; returns what is to be encoded."""
     model = config.models[key]
-    downloaded = Record.read(layout.download_record)
+    asked = [*TASKS, "tasks.rerank"] if model.scores_pairs else TASKS
+    downloaded = Record.read_for(layout.download_record, parameters(config, asked), "download")
     missing = []
     leaves = {leaf.name: leaf for request in registry.resolve(config.tasks) for leaf in request.leaves()}
     for name, leaf in leaves.items():
@@ -108,7 +116,7 @@ def _sort_out(config: Config, layout: Layout, key: str, recipe: str, before: Rec
             record.tasks[name] = fetched
             continue
         try:
-            frozen = freezing.read_manifest(layout.tasks / name)
+            frozen = freezing.read_recorded(layout.tasks / name, downloaded.tasks[name].key)
             wanted = key_of(recipe, name, frozen, model)
             kept = before.tasks.get(name)
             if kept and kept.key == wanted and _is_stored(layout.embeddings(key), kept):
@@ -127,7 +135,7 @@ def _sort_out(config: Config, layout: Layout, key: str, recipe: str, before: Rec
 def key_of(recipe: str, task: str, frozen: Manifest, model: ModelConfig) -> str:
     """Everything that could change the embeddings of a task; raises TaskError where a model cannot do it."""
     asked = encode_requests.identity(frozen, pairs=model.scores_pairs, pair_tasks=model.pair_tasks)
-    return fingerprint([recipe, task, asked])
+    return store.embeddings_key(recipe, task, asked)
 
 
 def _is_stored(folder: Path, outcome: TaskOutcome) -> bool:

@@ -24,14 +24,14 @@ import embrepro.models
 from embrepro import numerics, suite
 from embrepro.config.schema import Config, ModelConfig
 from embrepro.embeddings import store
-from embrepro.errors import TaskError
+from embrepro.errors import KitError, TaskError
 from embrepro.files import dump_json, fingerprint, keep_only, make_folder, replacing, sha256, write_text
 from embrepro.layout import Layout
 from embrepro.pipeline import nanobeir_scores
-from embrepro.pipeline.records import Record, TaskOutcome, reason
+from embrepro.pipeline.records import TASKS, Record, TaskOutcome, parameters, reason
 from embrepro.progress import console, processes
 from embrepro.source_code import code_hash
-from embrepro.tasks import encode_requests, first_stage, freezing, registry, samples, search
+from embrepro.tasks import encode_requests, first_stage, freezing, main_scores, registry, samples, search
 from embrepro.tasks.registry import Request
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class Job:
     model: ModelConfig
     revision: str
     properties: embrepro.models.ModelProperties
+    data_hash: str
     key: str
 
 
@@ -64,13 +65,14 @@ def run(config: Config, layout: Layout, key: str) -> Record:
         ConfigError: an unknown model.
     """
     model = config.model(key)
-    encoded = Record.read(layout.encode_record(key))
-    downloaded = Record.read(layout.download_record)
+    made_for = parameters(config, [f"models.{key}", "device.numerics", *TASKS])
+    encoded = Record.read_for(layout.encode_record(key), made_for, f"encode@{key}")
+    downloaded = Record.read_for(layout.download_record, parameters(config, TASKS), "download")
     if not encoded.details:
         return _record_unavailable(config, layout, key, encoded)
     details = dict(encoded.details)
     revision, content_hash = details.pop("revision"), details.pop("content_hash")
-    details.pop("recipe")
+    recipe = details.pop("recipe")
     known = embrepro.models.ModelProperties(**details)
     folder = layout.results(model) / revision
     make_folder(folder)
@@ -84,7 +86,8 @@ def run(config: Config, layout: Layout, key: str) -> Record:
                 if "active" in outcome.details
             },
             "packages": {package: version(package) for package in PACKAGES},
-        }
+        },
+        made_for=made_for,
     )
     requested = registry.resolve(config.tasks)
     leaves = {leaf.name: leaf for request in requested for leaf in request.leaves()}
@@ -93,9 +96,15 @@ def run(config: Config, layout: Layout, key: str) -> Record:
         if (lost := _lost_before(name, downloaded, encoded)) is not None:
             record.tasks[name] = lost
             continue
-        task_key = _key(leaf, downloaded.tasks[name].key, encoded.tasks[name].key, content_hash)
+        try:
+            data_hash = _expect_encoded(layout, model, downloaded.tasks[name], encoded.tasks[name], recipe, name)
+        except KitError as error:
+            console.say_error(f"evaluate {key} {name}: {reason(error)}")
+            record.tasks[name] = TaskOutcome(status=reason(error), stage=STAGE)
+            continue
+        task_key = _key(leaf, data_hash, encoded.tasks[name].key, content_hash, known)
         if (kept := before.tasks.get(name)) and kept.key == task_key and kept.stands(folder):
-            console.say(f"evaluate {key} {name}: {_shown(kept)} (kept)")
+            console.say(f"evaluate {key} {name}: {_shown(kept, name, folder)} (kept)")
             record.tasks[name] = kept
             continue
         embeddings = store.path_of(layout.embeddings(key), name)
@@ -111,6 +120,7 @@ def run(config: Config, layout: Layout, key: str) -> Record:
                 model=model,
                 revision=revision,
                 properties=known,
+                data_hash=data_hash,
                 key=task_key,
             )
         )
@@ -120,7 +130,7 @@ def run(config: Config, layout: Layout, key: str) -> Record:
         record.write(layout.evaluate_record(key))
     _combine_aggregates(requested, record, folder, model, key)
     if suite.CATEGORIES.keys() <= leaves.keys() and all(record.tasks[name].done for name in suite.CATEGORIES):
-        record.details["legacy"] = suite.legacy_scores(_Embedded(layout, key))
+        record.details["legacy"] = suite.legacy_scores(_Embedded(layout, key, encoded))
     if config.tasks.nanobeir:
         nanobeir_scores.add(config.tasks.nanobeir, layout, key, model, record, before)
     record.keep(before)
@@ -134,7 +144,7 @@ def run(config: Config, layout: Layout, key: str) -> Record:
 def _record_unavailable(config: Config, layout: Layout, key: str, encoded: Record) -> Record:
     """Of a model that could not be had: the reason for every requested task. Results of an earlier run stay."""
     lost = next(iter(encoded.tasks.values()))
-    record = Record()
+    record = Record(made_for=encoded.made_for)
     for request in registry.resolve(config.tasks):
         record.tasks |= dict.fromkeys([request.name, *(leaf.name for leaf in request.leaves())], lost)
     record.keep(Record.read_if_there(layout.evaluate_record(key)).made())
@@ -163,7 +173,7 @@ def score(job: Job) -> TaskOutcome:
 
     from embrepro.embeddings import replay
 
-    manifest = freezing.read_manifest(job.task_folder)
+    manifest = freezing.read_recorded(job.task_folder, job.data_hash)
     listed = encode_requests.read(
         job.task_folder, manifest, pairs=job.model.scores_pairs, pair_tasks=job.model.pair_tasks
     )
@@ -186,12 +196,11 @@ def score(job: Job) -> TaskOutcome:
     encoder.expect_finished()
     expect_complete(result, job.request)
     name = job.request.name
-    write_text(job.folder / f"{name}.json", _result_json(result))
-    samples.write(samples.path_of(job.folder, name), collected)
-    written = (job.folder / f"{name}.json", samples.path_of(job.folder, name))
+    written = (main_scores.path_of(job.folder, name), samples.path_of(job.folder, name))
+    write_text(written[0], _result_json(result))
+    samples.write(written[1], collected)
     files = {path.name: sha256(path) for path in written}
-    details = {"score": float(result.main_score), "statistic": collected.statistic}
-    return TaskOutcome(stage=STAGE, key=job.key, files=files, details=details)
+    return TaskOutcome(stage=STAGE, key=job.key, files=files, details={"data_hash": job.data_hash})
 
 
 def expect_complete(result: TaskResult, request: Request) -> None:
@@ -217,12 +226,15 @@ def expect_complete(result: TaskResult, request: Request) -> None:
 class _Embedded:
     """The stored embeddings of the custom suite's texts, by text."""
 
-    def __init__(self, layout: Layout, key: str) -> None:
+    def __init__(self, layout: Layout, key: str, encoded: Record) -> None:
         self._vectors: dict[str, np.ndarray] = {}
         for name in suite.CATEGORIES:
             folder = layout.tasks / name
             texts = encode_requests.read(folder, freezing.read_manifest(folder)).texts["text"].to_list()
-            embeddings: Any = store.read(store.path_of(layout.embeddings(key), name), len(texts)).embeddings
+            path, stored = store.path_of(layout.embeddings(key), name), encoded.tasks[name]
+            embeddings: Any = store.read_recorded(
+                path, len(texts), str(stored.key), stored.files.get(path.name, "")
+            ).embeddings
             dense: np.ndarray = embeddings.toarray() if issparse(embeddings) else embeddings
             self._vectors |= dict(zip(texts, dense, strict=True))
 
@@ -329,12 +341,12 @@ def _timed(job: Job) -> tuple[TaskOutcome, float]:
 
 
 def _report(key: str, job: Job, outcome: TaskOutcome, seconds: float) -> None:
-    line = f"evaluate {key} {job.request.name}: {_shown(outcome)}"
+    line = f"evaluate {key} {job.request.name}: {_shown(outcome, job.request.name, job.folder)}"
     console.say(f"{line} in {console.duration(seconds)}") if outcome.done else console.say_error(line)
 
 
-def _shown(outcome: TaskOutcome) -> str:
-    return f"{outcome.details['score']:.4f}" if outcome.done else outcome.status
+def _shown(outcome: TaskOutcome, name: str, folder: Path) -> str:
+    return f"{main_scores.read_main_score(main_scores.path_of(folder, name)):.4f}" if outcome.done else outcome.status
 
 
 def _combine_aggregates(requested: list[Request], record: Record, folder: Path, model: ModelConfig, key: str) -> None:
@@ -357,16 +369,37 @@ def _combine_aggregates(requested: list[Request], record: Record, folder: Path, 
         combined = task.combine_task_results(results)
         write_text(folder / f"{request.name}.json", _result_json(combined))
         files = {f"{request.name}.json": sha256(folder / f"{request.name}.json")}
-        details = {"score": float(combined.main_score), "statistic": None}
-        record.tasks[request.name] = TaskOutcome(stage=STAGE, key=fingerprint(files), files=files, details=details)
+        record.tasks[request.name] = TaskOutcome(stage=STAGE, key=fingerprint(files), files=files)
         console.say(f"evaluate {key} {request.name}: {combined.main_score:.4f} from {len(results)} parts")
 
 
-def _key(leaf: Request, data_hash: str | None, embedding_key: str | None, content_hash: str) -> str:
+def _expect_encoded(
+    layout: Layout, model: ModelConfig, downloaded: TaskOutcome, encoded: TaskOutcome, recipe: str, name: str
+) -> str:
+    """Compare a task's data and request list with those that were recorded and encoded; returns the data's hash.
+
+    Raises:
+        KitError: the manifest is damaged, or is that of other data than was downloaded or encoded.
+    """
+    manifest = freezing.read_recorded(layout.tasks / name, downloaded.key)
+    requests = encode_requests.identity(manifest, pairs=model.scores_pairs, pair_tasks=model.pair_tasks)
+    if encoded.key != store.embeddings_key(recipe, name, requests):
+        raise TaskError("its embeddings are of other texts or another recipe than the records say. Run: dvc repro")
+    return manifest.data_hash
+
+
+def _key(
+    leaf: Request,
+    data_hash: str,
+    embedding_key: str | None,
+    content_hash: str,
+    known: embrepro.models.ModelProperties,
+) -> str:
     """Everything that could change a task's result."""
     packages = {name: version(name) for name in PACKAGES}
     code = code_hash("embrepro.pipeline.evaluate")
-    return fingerprint([leaf.name, leaf.subsets, leaf.splits, data_hash, embedding_key, content_hash, packages, code])
+    asked = [leaf.name, leaf.subsets, leaf.splits]
+    return fingerprint([asked, data_hash, embedding_key, content_hash, known.as_dict(), packages, code])
 
 
 def _prune(record: Record, results: Path, folder: Path) -> None:

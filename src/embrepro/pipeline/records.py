@@ -1,16 +1,26 @@
-"""What became of every task in a stage: done, or the reason in words. Stages hand these on, so no task is ever lost."""
+"""What became of every task in a stage: done, or the reason in words. Stages hand these on, so no task is ever lost.
+
+A record is sealed, so that a change of it is noticed, and says which parameters it was made for, so that no stage takes
+what another configuration made.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from embrepro.config.schema import Config
 from embrepro.errors import KitError
-from embrepro.files import read_model, sha256, write_json
+from embrepro.files import fingerprint, read_sealed, sha256, write_sealed
 
 DONE = "done"
+TASKS = ("tasks.benchmark", "tasks.languages", "tasks.names", "tasks.nanobeir", "tasks.subsets")
+"""Parameters that say which tasks are asked for."""
+SUMMARY = ("baseline", "candidate", "seed", *TASKS)
+"""Parameters that a summary is made for, beside those of each model."""
 
 
 class TaskOutcome(BaseModel):
@@ -37,12 +47,13 @@ class TaskOutcome(BaseModel):
 
 
 class Record(BaseModel):
-    """Every task of a stage, by name."""
+    """Every task of a stage, by name, and the parameters that the stage ran with (see `parameters`)."""
 
     model_config = ConfigDict(extra="forbid")
 
     tasks: dict[str, TaskOutcome] = {}
     details: dict[str, Any] = {}
+    made_for: dict[str, str] = {}
     earlier: Record | None = None
     """What an earlier run made of the tasks that this one lost: its files stay, and serve again once they can."""
 
@@ -69,8 +80,15 @@ class Record(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> Record:
-        """Read a record; raises KitError where it is absent or damaged."""
-        return read_model(path, cls)
+        """Read a record; raises KitError where it is absent, damaged, or was changed since it was written."""
+        return read_sealed(path, cls)
+
+    @classmethod
+    def read_for(cls, path: Path, wanted: Mapping[str, str], stage: str) -> Record:
+        """Read what a stage left for these parameters; raises KitError where it is damaged or was made for others."""
+        record = cls.read(path)
+        expect_made_for(path, record.made_for, wanted, stage)
+        return record
 
     @classmethod
     def read_if_there(cls, path: Path) -> Record:
@@ -82,7 +100,26 @@ class Record(BaseModel):
 
     def write(self, path: Path) -> None:
         """Write the record whole or not at all."""
-        write_json(path, self.model_dump(exclude=None if self.earlier else {"earlier"}))
+        write_sealed(path, self)
+
+
+def parameters(config: Config, names: Iterable[str]) -> dict[str, str]:
+    """Parameters by their dotted name, such as `models.minilm`, each as the SHA-256 of its value."""
+    values = config.model_dump(mode="json")
+    found = {}
+    for name in names:
+        section, _, key = name.partition(".")
+        found[name] = fingerprint(values[section][key] if key else values[section])
+    return found
+
+
+def expect_made_for(path: Path, made_for: Mapping[str, str], wanted: Mapping[str, str], stage: str) -> None:
+    """Compare the parameters that a file was made for with those in force; raises KitError naming those that differ."""
+    if differing := [name for name, value in wanted.items() if made_for.get(name) != value]:
+        raise KitError(
+            f"{path} was made for other values of {', '.join(differing)} than params.yaml has now. "
+            f"Run the stage that makes it first: dvc repro {stage}"
+        )
 
 
 def reason(error: BaseException) -> str:

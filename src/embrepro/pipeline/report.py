@@ -13,6 +13,8 @@ from embrepro.claims.verdicts import Claim, Verdict
 from embrepro.config.schema import Config
 from embrepro.files import read_model, write_text
 from embrepro.layout import Layout
+from embrepro.pipeline import scored
+from embrepro.pipeline.records import SUMMARY, expect_made_for, parameters
 from embrepro.progress import console
 from embrepro.recommendation import evidence
 from embrepro.recommendation import rules as use_case_rules
@@ -20,6 +22,7 @@ from embrepro.regression import published
 from embrepro.rendering import render_html, render_markdown
 from embrepro.report import run_report
 from embrepro.results import provenance
+from embrepro.results.agreement import expect_published
 from embrepro.results.result_files import ResultNumbers, read_numbers, result_file
 from embrepro.results.summary import Summary
 
@@ -30,6 +33,8 @@ NANOBEIR = "NanoBEIR"
 def run(config: Config, layout: Layout) -> None:
     """Write both pages."""
     summary, speed = read(layout)
+    wanted = parameters(config, [*SUMMARY, *(f"models.{key}" for key in config.models)])
+    expect_made_for(layout.reports / "summary.json", summary.made_for, wanted, "aggregate")
     summary = judged(summary, speed, config.claim_files, config.rules_file)
     device = config.device
     found = provenance.collect(layout.root, device=device.name, threads=device.threads, chosen=device.numerics)
@@ -40,10 +45,16 @@ def run(config: Config, layout: Layout) -> None:
 
 
 def read(layout: Layout) -> tuple[Summary, SpeedReport | None]:
-    """What the aggregate stage left: the summary, and the speed where it was measured."""
+    """What the aggregate stage left: the summary, and the speed where it was measured.
+
+    Raises:
+        KitError: a file is missing or damaged, or a score in it is not that of its result file and its samples.
+    """
     speed_file = layout.reports / "speed.json"
     speed = read_model(speed_file, SpeedReport) if speed_file.is_file() else None
-    return read_model(layout.reports / "summary.json", Summary), speed
+    summary = read_model(layout.reports / "summary.json", Summary)
+    expect_published(summary, layout.root)
+    return summary, speed
 
 
 def judged(summary: Summary, speed: SpeedReport | None, claim_files: Sequence[Path], rules: Path | None) -> Summary:
@@ -86,17 +97,21 @@ def verdicts(summary: Summary, speed: SpeedReport | None, claim_files: Sequence[
 
 
 def _numbers(summary: Summary, asked: Sequence[Claim]) -> dict[str, dict[str, list[ResultNumbers]]]:
-    """The result files of the tasks of which a claim names a measure, by model and task."""
+    """The result files of the tasks of which a claim names a measure, by model and task.
+
+    Raises:
+        KitError: a file is not the one that the evaluate stage recorded.
+    """
     wanted = {(score.model, score.task) for claim in asked for score in named_scores(claim.metric)}
     found: dict[str, dict[str, list[ResultNumbers]]] = {key: {} for key in summary.models}
     for model, task in sorted(wanted):
         if model in summary.models:
-            found[model][task] = (
-                _nanobeir_numbers(summary, model)
-                if task == NANOBEIR
-                else read_numbers(Path(result_file(summary.models[model], task)))
-                + _sparsity_numbers(summary, model, task)
-            )
+            if task == NANOBEIR:
+                found[model][task] = _nanobeir_numbers(summary, model)
+                continue
+            path = Path(result_file(summary.models[model], task))
+            scored.expect_recorded(path, Layout().evaluate_record(model), task)
+            found[model][task] = read_numbers(path) + _sparsity_numbers(summary, model, task)
     return found
 
 

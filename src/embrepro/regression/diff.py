@@ -116,8 +116,11 @@ def _rows(old: Side, new: Side, pair: tuple[str, str], *, alpha: float, seed: in
     rows = {}
     for task in dict.fromkeys([*old.tasks, *new.tasks]):
         row = _row(old.tasks.get(task), new.tasks.get(task), task, pair)
+        # Read even where there is nothing to pair: a score that is not what its samples give is refused.
+        before = old.samples(pair[0], task) if row.old is not None else ""
+        after = new.samples(pair[1], task) if row.new is not None else ""
         if row.difference is not None and not row.incomparable:
-            found = _paired(old, new, pair, task, alpha, seed)
+            found = _paired(before, after, alpha, seed)
             if isinstance(found, str):
                 row = row.model_copy(update={"why_no_interval": found})
             else:
@@ -158,10 +161,7 @@ def _incomparable(old: RecordedTask, new: RecordedTask) -> str:
     return "; ".join(differs)
 
 
-def _paired(
-    old: Side, new: Side, pair: tuple[str, str], task: str, alpha: float, seed: int
-) -> estimates.PairedDifference | str:
-    before, after = old.samples(pair[0], task), new.samples(pair[1], task)
+def _paired(before: Samples | str, after: Samples | str, alpha: float, seed: int) -> estimates.PairedDifference | str:
     if isinstance(before, str) or isinstance(after, str):
         return before if isinstance(before, str) else str(after)
     statistic = after.statistic

@@ -18,6 +18,7 @@ from embrepro.config.yaml_files import Strict, read_document
 from embrepro.errors import ConfigError, KitError
 from embrepro.files import read_json, read_model
 from embrepro.layout import Layout
+from embrepro.results.agreement import expect_published
 from embrepro.results.summary import Summary
 
 Verdict = Literal["OK", "close", "FAIL", "not run"]
@@ -182,7 +183,8 @@ def last_run(layout: Layout) -> MeasuredRun:
     """What the last run measured, from `reports/`.
 
     Raises:
-        KitError: a report is missing, damaged, or the two are of different runs.
+        KitError: a report is missing, damaged, or the two are of different runs, or a score is not that of the result
+            file and the per-sample scores that are here.
     """
     summary = read_model(layout.reports / "summary.json", Summary)
     metrics = read_json(layout.reports / "metrics.json")
@@ -193,6 +195,7 @@ def last_run(layout: Layout) -> MeasuredRun:
                 f"{layout.reports}: metrics.json and summary.json disagree on {key}. "
                 "Run `dvc repro` to write both again."
             )
+    expect_published(summary, layout.root)
     return MeasuredRun(
         models=[_measured(summary, key) for key in sorted(summary.models)],
         packages=summary.packages,

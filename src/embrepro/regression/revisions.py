@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from embrepro.config.messages import suggest
 from embrepro.errors import KitError
 from embrepro.layout import Layout
+from embrepro.results.agreement import expect_agreement, expect_score
 from embrepro.tasks import samples
 from embrepro.tasks.samples import Samples
 
@@ -111,7 +112,23 @@ class Side:
         return {task.name: task for task in self.run.tasks}
 
     def samples(self, key: str, task: str) -> Samples | str:
-        """A model's per-sample scores on a task, or the reason in words why there are none."""
+        """A model's per-sample scores on a task, or the reason in words why there are none.
+
+        Raises:
+            KitError: the score is not what they give, or not that of the result file beside them.
+        """
+        found = self._read_samples(key, task)
+        score = self.tasks[task].cells[key].score
+        if score is not None:
+            if self.revision.commit is None:
+                model = self.run.models[key]
+                folder = self.root / "results" / model.name.replace("/", "__") / model.revision
+                expect_score(score, folder, task, key)
+            elif not isinstance(found, str):
+                expect_agreement(score, found, f"the score of {key} on {task} at {self.revision.label}")
+        return found
+
+    def _read_samples(self, key: str, task: str) -> Samples | str:
         model = self.run.models[key]
         path = samples.path_of(Path("results") / model.name.replace("/", "__") / model.revision, task).as_posix()
         if self.revision.commit is None:

@@ -6,7 +6,7 @@ Everything in it follows from the inputs alone, so two runs give the same bytes;
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -218,3 +218,34 @@ class Summary(_Document):
     suite: Suite | None = None
     packages: dict[str, str] = Field(default_factory=dict, description="versions of the packages a score depends on")
     recipe: dict[str, str | int | None] = Field(default_factory=dict, description="device, threads, dtype")
+    made_for: dict[str, str] = Field(default_factory=dict, description="parameter -> SHA-256 of its value")
+
+
+def metrics(summary: Summary) -> dict[str, Any]:
+    """The DVC metric: scores, means and status by model key; null and a reason where there is no score.
+
+    A model that NanoBEIR's own evaluator was run for has its scores as well, and a sparse one its sparsity by task.
+    """
+    nanobeir = {found.model: found.scores for found in summary.nanobeir}
+    return {
+        "models": {
+            key: {
+                "scores": {row.name: row.cells[key].score for row in summary.tasks},
+                "mean_task": summary.means[key].mean_task,
+                "mean_type": summary.means[key].mean_type,
+                **({"nanobeir": nanobeir[key]} if key in nanobeir else {}),
+                **({"sparsity": sparsity} if (sparsity := _sparsity_metrics(summary, key)) else {}),
+            }
+            for key in summary.models
+        },
+        "status": {key: {row.name: row.cells[key].status for row in summary.tasks} for key in summary.models},
+    }
+
+
+def _sparsity_metrics(summary: Summary, key: str) -> dict[str, dict[str, dict[str, float]]]:
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for row in summary.sparsity:
+        if row.model == key:
+            values = row.model_dump(include={"active_dimensions", "sparsity", "index_mb"})
+            found.setdefault(row.task, {})[row.prompt or "text"] = values
+    return found

@@ -10,7 +10,16 @@ from pydantic import BaseModel, ConfigDict
 
 from embrepro.config.schema import ModelConfig
 from embrepro.errors import KitError, SourceError
-from embrepro.files import fingerprint, read_json, read_model, replacing_folder, scratch_folder, sha256, write_json
+from embrepro.files import (
+    fingerprint,
+    read_json,
+    read_sealed,
+    replacing_folder,
+    scratch_folder,
+    sha256,
+    write_json,
+    write_sealed,
+)
 from embrepro.numerics import Numerics
 from embrepro.source_code import code_hash
 from embrepro.sources import snapshots
@@ -30,6 +39,7 @@ class ModelManifest(BaseModel):
     name: str
     revision: str
     source: str
+    asked: str
     spec_hash: str
     content_hash: str
     files: dict[str, str]
@@ -53,6 +63,9 @@ def fetch(
     """
     spec_hash = _spec_hash(model, numerics)
     if (kept := _kept(folder, spec_hash)) is not None:
+        if kept.asked != _asked(model, numerics):  # the same files, from a folder that lies elsewhere now
+            kept = kept.model_copy(update={"asked": _asked(model, numerics), "name": model.full_name})
+            write_sealed(folder / "manifest.json", kept)
         (folder / UNAVAILABLE).unlink(missing_ok=True)
         return kept, True
     with replacing_folder(folder) as unfinished:
@@ -64,6 +77,7 @@ def fetch(
             name=model.full_name,
             revision=(model.weights.revision if model.weights else None) or content_hash[:40],
             source=source,
+            asked=_asked(model, numerics),
             spec_hash=spec_hash,
             content_hash=content_hash,
             files=files,
@@ -72,7 +86,7 @@ def fetch(
             if model.distill
             else None,
         )
-        write_json(unfinished / "manifest.json", manifest.model_dump())
+        write_sealed(unfinished / "manifest.json", manifest)
     return manifest, False
 
 
@@ -99,13 +113,34 @@ def read(folder: Path) -> tuple[ModelManifest, Path]:
 
 
 def _read(folder: Path) -> tuple[ModelManifest, Path]:
-    manifest = read_model(folder / "manifest.json", ModelManifest)
+    manifest = read_sealed(folder / "manifest.json", ModelManifest)
     for name, expected in manifest.files.items():
         path = folder / SNAPSHOT / name
         if not path.is_file() or sha256(path) != expected:
             state = "is not the file that was fetched" if path.is_file() else "is missing"
             raise SourceError(f"{path} {state}. Run: dvc repro --force --single-item download")
-    return manifest, folder / SNAPSHOT
+    snapshot = folder / SNAPSHOT
+    for path in snapshots.model_files(snapshot):
+        if path.relative_to(snapshot).as_posix() not in manifest.files:
+            raise SourceError(f"{path} was not fetched, and could change the model. Delete it.")
+    return manifest, snapshot
+
+
+def read_for(folder: Path, model: ModelConfig, numerics: Numerics) -> tuple[ModelManifest, Path]:
+    """As `read`, of the model that the configuration asks for; raises SourceError where another one was fetched."""
+    manifest, snapshot = read(folder)
+    if manifest.asked != _asked(model, numerics):
+        raise SourceError(
+            f"{folder} holds a model that was fetched for another configuration than params.yaml's; run the stage that "
+            "fetches it first: dvc repro download"
+        )
+    return manifest, snapshot
+
+
+def _asked(model: ModelConfig, numerics: Numerics) -> str:
+    """What the configuration says of a model's files, hashed."""
+    source = model.model_dump(include={"org", "name", "weights", "distill", "folder"}, mode="json")
+    return fingerprint([source, numerics if model.distill else None])
 
 
 def _spec_hash(model: ModelConfig, numerics: Numerics) -> str:

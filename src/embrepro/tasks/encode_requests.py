@@ -17,7 +17,7 @@ import polars as pl
 
 from embrepro.config.schema import PairTask
 from embrepro.errors import TaskError
-from embrepro.files import fingerprint, sha256, write_json
+from embrepro.files import fingerprint, sha256, write_sealed
 from embrepro.tasks import first_stage, nanobeir, search
 from embrepro.tasks.freezing import Manifest, load_frozen, read_manifest, verify
 from embrepro.tasks.registry import Request
@@ -132,7 +132,7 @@ def write(request: Request, folder: Path, rerank: int | None = None) -> Manifest
         names += PAIR_FILES
     hashes = {name: sha256(folder / name) for name in names}
     manifest = read_manifest(folder).model_copy(update={"requests": hashes, "first_stage": ranked})
-    write_json(folder / "manifest.json", manifest.model_dump())
+    write_sealed(folder / "manifest.json", manifest)
     return manifest
 
 

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from embrepro.errors import TaskError
-from embrepro.files import fingerprint, read_model, scratch_folder, sha256, write_json
+from embrepro.files import fingerprint, read_sealed, scratch_folder, sha256, write_sealed
 from embrepro.own_data import definition as own_files
 from embrepro.sources import snapshots
 from embrepro.tasks import integrity, pins, registry
@@ -119,7 +119,7 @@ def freeze(request: Request, folder: Path, mirror: Path | None, pin: Pin | None 
         files=writer.files,
     )
     manifest = check_pin(manifest, pin)
-    write_json(folder / "manifest.json", manifest.model_dump())
+    write_sealed(folder / "manifest.json", manifest)
     return manifest
 
 
@@ -135,12 +135,28 @@ def copy(folder: Path, to: Path) -> None:
     for name in manifest.files:
         (to / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / name, to / name)
-    write_json(to / "manifest.json", manifest.model_copy(update={"requests": {}, "first_stage": None}).model_dump())
+    write_sealed(to / "manifest.json", manifest.model_copy(update={"requests": {}, "first_stage": None}))
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a frozen task; raises KitError where it is absent or damaged."""
-    return read_model(folder / "manifest.json", Manifest)
+    """The manifest of a frozen task; raises KitError where it is absent or damaged, or was changed since it was written."""
+    return read_sealed(folder / "manifest.json", Manifest)
+
+
+def read_recorded(folder: Path, data_hash: str | None) -> Manifest:
+    """The manifest of the very data that the download stage recorded.
+
+    Raises:
+        KitError: it is absent or damaged, or was changed since it was written.
+        TaskError: it is that of other data.
+    """
+    manifest = read_manifest(folder)
+    if manifest.data_hash != data_hash:
+        raise TaskError(
+            f"{folder} holds other data than the download stage recorded (SHA-256 {manifest.data_hash[:12]}, expected "
+            f"{str(data_hash)[:12]}). Run: dvc repro --force --single-item download"
+        )
+    return manifest
 
 
 def load_frozen(request: Request, folder: Path) -> AbsTask:

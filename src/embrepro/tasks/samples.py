@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from embrepro.errors import TaskError
 from embrepro.files import replacing
 
 if TYPE_CHECKING:
@@ -85,8 +86,16 @@ def write(path: Path, samples: Samples) -> None:
 
 
 def read(path: Path) -> Samples:
-    """Read what `write` wrote."""
-    return Samples(pl.read_parquet_metadata(path).get("statistic"), [pl.read_parquet(path)])
+    """Read what `write` wrote; raises TaskError where the file is absent, damaged or of another kind."""
+    try:
+        found = Samples(pl.read_parquet_metadata(path).get("statistic"), [pl.read_parquet(path)])
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise TaskError(f"{path} is missing or damaged ({' '.join(str(error).split())}). Run: dvc repro") from None
+    if found.frame.schema != SCHEMA:
+        raise TaskError(
+            f"{path} does not hold per-sample scores: its columns are {found.frame.columns}. Run: dvc repro"
+        )
+    return found
 
 
 @contextmanager
