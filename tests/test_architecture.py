@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import re
+import sys
+import tokenize
+from collections import defaultdict
+from importlib.metadata import packages_distributions
 
 import pytest
 
@@ -71,3 +76,43 @@ def test_no_folders_import_each_other_in_a_circle() -> None:
     while free := {name for name, imported in left.items() if imported.isdisjoint(left)}:
         left = {name: imported for name, imported in left.items() if name not in free}
     assert left == {}, "these import each other, directly or not"
+
+
+def public_types() -> dict[str, list[str]]:
+    """The modules that define each public class or alias of a type, by its name."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            named: list[str] = []
+            if isinstance(node, ast.ClassDef):
+                named = [node.name]
+            elif isinstance(node, ast.Assign):
+                named = [target.id for target in node.targets if isinstance(target, ast.Name)]
+            for name in named:
+                if re.match(r"[A-Z][a-z]", name):
+                    found[name].append(path.relative_to(PACKAGE).as_posix())
+    return found
+
+
+def test_no_two_public_types_share_a_name() -> None:
+    assert {name: modules for name, modules in public_types().items() if len(modules) > 1} == {}
+
+
+def test_no_module_is_called_like_one_of_python_or_of_a_package() -> None:
+    """Folders too, but for `statistics`, which is the word for what is in it and is only ever imported by its full name."""
+    ours = {path.stem for path in PACKAGE.rglob("*.py")} | {path.parent.name for path in PACKAGE.rglob("__init__.py")}
+    theirs = set(sys.stdlib_module_names) | {name.split("/")[0] for name in packages_distributions()}
+    assert ours & theirs - {PACKAGE.name, "__init__", "__main__"} == {"statistics"}
+
+
+def test_a_comment_stands_on_its_own_line() -> None:
+    """But for marks that tools read."""
+    marks = re.compile(r"#\s*(noqa|type: ignore|fmt: )")
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        with path.open("rb") as file:
+            for token in tokenize.tokenize(file.readline):
+                before = token.line[: token.start[1]]
+                if token.type == tokenize.COMMENT and before.strip() and not marks.match(token.string):
+                    found.append(f"{path.relative_to(PACKAGE)}:{token.start[0]}")
+    assert found == []

@@ -203,7 +203,8 @@ def command_line(engine: Engine, config: Config, image: str, call: Call) -> list
 def _user(engine: Engine, call: Call) -> list[str]:
     if engine.podman and engine.rootless:
         return ["--userns=keep-id", "--user", call.user]
-    if engine.rootless:  # Docker's: root in there is the calling user out here, anyone else is nobody
+    # Docker's: root in there is the calling user out here, anyone else is nobody
+    if engine.rootless:
         return ["--user", "0:0"]
     return [*(["--userns=host"] if engine.remapped else []), "--user", call.user]
 
@@ -243,7 +244,8 @@ def _mounts(config: Config, call: Call) -> list[str]:
 
 
 def _mount(source: Path, target: Path, *options: str) -> str:
-    written = io.StringIO()  # engines read this option as a line of CSV: a comma in a path needs its quotes
+    # Engines read this option as a line of CSV: a comma in a path needs its quotes
+    written = io.StringIO()
     fields = ["type=bind", f"source={source}", f"target={target}", *options]
     csv.writer(written, lineterminator="").writerow(fields)
     return written.getvalue()
@@ -311,7 +313,8 @@ def _expect_room(root: Path) -> None:
 
 def _described(program: str, information: Mapping[str, object]) -> Engine:
     host = information.get("host")
-    if isinstance(host, Mapping):  # Podman, whatever name it is called by
+    # Podman, whatever name it is called by
+    if isinstance(host, Mapping):
         return Engine(program, podman=True, rootless=bool(host.get("security", {}).get("rootless")))
     options = json.dumps(information.get("SecurityOptions") or [])
     return Engine(program, rootless="name=rootless" in options, remapped="name=userns" in options)
@@ -324,7 +327,8 @@ def _remove_leftovers(engine: Engine, call: Call) -> None:
     for container in listed.stdout.split():
         asked = _ask([engine.program, "inspect", "--format", "{{json .Config.Labels}}", container])
         labels = json.loads(asked.stdout) if asked.returncode == 0 else {}
-        if processes.is_running(labels.get(OWNER_LABEL, "")) is False:  # None: not ours to judge
+        # None: not ours to judge
+        if processes.is_running(labels.get(OWNER_LABEL, "")) is False:
             console.say(f"removing what a killed run left running: embrepro {labels[COMMAND_LABEL]}")
             _ask([engine.program, "rm", "--force", container])
 
@@ -345,7 +349,8 @@ def _attend(engine: Engine, command: Sequence[str], name: str) -> int:
 
 def _stop(engine: Engine, client: subprocess.Popen[bytes], name: str) -> None:
     stopped = _ask([engine.program, "stop", "-t", str(GRACE_SECONDS), name])
-    if stopped.returncode != 0:  # not created yet, and now it must not be
+    # Not created yet, and now it must not be
+    if stopped.returncode != 0:
         client.terminate()
     try:
         client.wait(timeout=GRACE_SECONDS)

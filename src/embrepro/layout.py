@@ -39,7 +39,11 @@ class Layout:
 
     def results(self, model: ModelConfig) -> Path:
         """A model's results in mteb's layout."""
-        return self.root / "results" / model.result_folder
+        return self.results_of(model.full_name)
+
+    def results_of(self, name: str) -> Path:
+        """The results of the model `org/name`."""
+        return self.root / "results" / name.replace("/", "__")
 
     def evaluate_record(self, key: str) -> Path:
         """What became of every requested task for a model."""
@@ -53,6 +57,31 @@ class Layout:
     def reports(self) -> Path:
         """Metrics, plots and pages."""
         return self.root / "reports"
+
+    @property
+    def metrics(self) -> Path:
+        """Scores, means and status by model: the DVC metric."""
+        return self.reports / "metrics.json"
+
+    @property
+    def summary(self) -> Path:
+        """All that the report says, for programs."""
+        return self.reports / "summary.json"
+
+    @property
+    def plotted_scores(self) -> Path:
+        """What `dvc plots` draws: one row a bar."""
+        return self.reports / "plots" / "scores.csv"
+
+    @property
+    def report_html(self) -> Path:
+        """The report, one page."""
+        return self.reports / "report.html"
+
+    @property
+    def report_markdown(self) -> Path:
+        """The report as Markdown."""
+        return self.reports / "report.md"
 
     @property
     def speed(self) -> Path:

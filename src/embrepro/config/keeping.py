@@ -31,7 +31,7 @@ _KEPT_HEADER = """# @package _global_
 # Values kept from an experiment; they replace what the files of the groups say. Written by `embrepro keep`.
 """
 _KEPT_LINE = f"  - {KEPT.stem}\n"
-Change = tuple[tuple[str, ...], Any]
+KeptValue = tuple[tuple[str, ...], Any]
 
 
 def keep(experiment: str | None = None) -> list[Path]:
@@ -130,7 +130,7 @@ def _add_kept_to_defaults() -> None:
     write_text(MAIN, re.sub(r"^(defaults:\n(?:  - .*\n)+)", rf"\g<1>{_KEPT_LINE}", text, flags=re.MULTILINE))
 
 
-def _write_values(changes: list[Change]) -> None:
+def _write_values(changes: list[KeptValue]) -> None:
     """Put values in their place in `conf/config.yaml`; comments and order stay."""
     yaml = YAML()
     yaml.preserve_quotes = True
@@ -146,7 +146,8 @@ def _write_values(changes: list[Change]) -> None:
             section = section[key]
         old = section[path[-1]]
         if isinstance(old, list) and isinstance(value, list):
-            old[:] = value  # keeps the list's style
+            # Keeps the list's style
+            old[:] = value
         else:
             section[path[-1]] = value
     written = io.StringIO()
@@ -154,7 +155,7 @@ def _write_values(changes: list[Change]) -> None:
     write_text(MAIN, written.getvalue())
 
 
-def _differences(now: Any, wanted: Any, path: tuple[str, ...] = ()) -> Iterator[Change]:  # noqa: ANN401 - plain values
+def _differences(now: Any, wanted: Any, path: tuple[str, ...] = ()) -> Iterator[KeptValue]:  # noqa: ANN401 - plain values
     """Values of `wanted` that `now` lacks or has otherwise, each with its path."""
     for key, value in wanted.items():
         if isinstance(value, Mapping) and isinstance(now.get(key), Mapping):

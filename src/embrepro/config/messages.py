@@ -62,12 +62,14 @@ def _named(path: Sequence[str | int], content: object) -> Iterator[str]:
     """The parts of a path that the document itself has; an item of a list by its `id`, where it has one."""
     for part in path:
         if part == "[key]":
-            continue  # pydantic's word for "the key itself"
+            # Pydantic's word for "the key itself"
+            continue
         try:
             content = content[part]  # type: ignore[index]
         except (IndexError, KeyError, TypeError):
             if part != path[-1]:
-                continue  # the name of a variant or of a check, which pydantic puts in between
+                # The name of a variant or of a check, which pydantic puts in between
+                continue
             content = None
         named = isinstance(part, int) and isinstance(content, Mapping) and "id" in content
         yield f"'{content['id']}'" if named else str(part)  # type: ignore[index]

@@ -31,10 +31,10 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-Document = TypeVar("Document", bound=Strict)
+DocumentType = TypeVar("DocumentType", bound=Strict)
 
 
-def read_document(path: Path, kind: type[Document], what: str, page: str) -> Document:
+def read_document(path: Path, kind: type[DocumentType], what: str, page: str) -> DocumentType:
     """Read a YAML file into a document.
 
     Args:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 Severity = Literal["error", "warning", "note"]
 Lookup = Callable[[str], "AbsTask"]
 
-_INSTANT = 1e-3  # seconds; loading and scoring anything at all takes longer
+# Seconds; loading and scoring anything at all takes longer
+_INSTANT = 1e-3
 _SIGNED_METRICS = ("spearman", "pearson", "kendalltau", "p-MRR", "ap_diff", "silhouette", "mcc", "ami", "ari")
 _NO_NAME = "no_model_name"
 _RETRIEVAL = ("Retrieval", "Reranking", "InstructionRetrieval", "InstructionReranking")
@@ -109,7 +110,8 @@ def examine(folder: Path, *, lookup: Lookup | None = None) -> list[Finding]:
 
 
 def _mteb_task(name: str) -> AbsTask:
-    import mteb  # takes seconds, and only an examination with result files needs it
+    # Takes seconds, and only an examination with result files needs it
+    import mteb
 
     return mteb.get_task(name)
 

@@ -288,6 +288,7 @@ def _encode_and_store(job: tuple[int, int]) -> BaseException | None:
     try:
         found = encode_shard(_STATE["encoder"], work, shard)
         store.write_shard(work.shard_path(index), found, work.shard_key(shard))
-    except Exception as error:  # one task's failure must not take the others down; it becomes a row with its reason
+    except Exception as error:
+        # One task's failure must not take the others down; it becomes a row with its reason
         return error
     return None

@@ -117,7 +117,8 @@ def _dimensions(loaded: Loaded) -> int | None:
 
     if isinstance(loaded, CrossEncoder):
         return None
-    if isinstance(loaded, SparseEncoder):  # what its own method says is the width of its transformer
+    # What its own method says is the width of its transformer
+    if isinstance(loaded, SparseEncoder):
         return int(loaded.encode(["a"]).shape[1])
     encoder: Any = loaded
     return int(encoder.get_embedding_dimension() or 0)

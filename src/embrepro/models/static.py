@@ -45,7 +45,6 @@ def distill(teacher: Path, recipe: Distillation, folder: Path) -> None:
         quantize_to=recipe.quantize_to,
     )
     student.base_model_name = recipe.teacher.repository
-    student.config["tokenizer_name"] = (
-        recipe.teacher.repository
-    )  # else the folder it was distilled in, another each time
+    # Else it names the folder that the teacher lay in, another each time.
+    student.config["tokenizer_name"] = recipe.teacher.repository
     student.save_pretrained(str(folder))

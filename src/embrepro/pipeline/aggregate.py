@@ -368,10 +368,10 @@ def _suite(requested: list[Request]) -> Suite | None:
 
 
 def _write(layout: Layout, summary: Summary) -> None:
-    write_json(layout.reports / "metrics.json", metrics(summary))
-    write_json(layout.reports / "summary.json", summary.model_dump())
+    write_json(layout.metrics, metrics(summary))
+    write_json(layout.summary, summary.model_dump())
     lines = [
-        f"{row.name},{key},{cell.score}"
+        f"{row.name} ({key}),{row.name},{key},{cell.score}"
         for row in summary.tasks
         for key, cell in row.cells.items()
         if cell.score is not None

@@ -46,7 +46,7 @@ def run(config: Config, layout: Layout) -> None:
         console.say(f"check: {count}, allowed by tasks.allow_missing:\n{listing}")
         return
     raise KitError(
-        f"{count} (the report has all others: {layout.reports / 'report.html'}):\n{listing}\n"
+        f"{count} (the report has all others: {layout.report_html}):\n{listing}\n"
         "`dvc repro` tries these again and redoes nothing else; tasks.allow_missing=true lets a run end well without them."
     )
 

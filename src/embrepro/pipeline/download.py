@@ -101,14 +101,16 @@ def _freeze(request: Request, layout: Layout, mirror: Path | None, rerank: int |
             manifest, took = _with_pin(folder, pin), "kept"
         else:
             with replacing_folder(folder) as unfinished:
-                if found["key"] == key["key"]:  # only its ranking is another: the source need not be there again
+                # Only its ranking is another: the source need not be there again
+                if found["key"] == key["key"]:
                     freezing.copy(folder, unfinished)
                 else:
                     freezing.freeze(request, unfinished, mirror, pin)
                 manifest = encode_requests.write(request, unfinished, depth)
                 write_json(unfinished / "key.json", key)
             took = console.duration(time.monotonic() - started)
-    except Exception as error:  # one task's failure must not take the others down; it becomes a row with its reason
+    except Exception as error:
+        # One task's failure must not take the others down; it becomes a row with its reason
         console.say_error(f"task {request.name}: {reason(error)}")
         return TaskOutcome(status=reason(error), stage=STAGE)
     pinned = "pinned" if manifest.pinned else "NOT pinned"

@@ -258,10 +258,12 @@ def _score(jobs: list[Job], key: str, config: Config) -> Iterator[tuple[str, Tas
             answered: set[str] = set()
             with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
                 running: dict[Future[tuple[TaskOutcome, float]], Job] = {}
-                with suppress(BrokenProcessPool):  # a worker may die while the others' jobs are still handed out
+                # A worker may die while the others' jobs are still handed out
+                with suppress(BrokenProcessPool):
                     for job in pending:
                         running[pool.submit(_timed, job)] = job
-                for future in as_completed(running):  # so that a run that is killed keeps every task that was finished
+                # So that a run that is killed keeps every task that was finished
+                for future in as_completed(running):
                     job = running[future]
                     try:
                         outcome, seconds = future.result()
@@ -335,7 +337,8 @@ def _timed(job: Job) -> tuple[TaskOutcome, float]:
     started = time.monotonic()
     try:
         outcome = score(job)
-    except Exception as error:  # one task's failure must not take the others down; it becomes a row with its reason
+    except Exception as error:
+        # One task's failure must not take the others down; it becomes a row with its reason
         outcome = TaskOutcome(status=reason(error), stage=STAGE)
     return outcome, time.monotonic() - started
 

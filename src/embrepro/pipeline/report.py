@@ -39,8 +39,8 @@ def run(config: Config, layout: Layout) -> None:
     device = config.device
     found = provenance.collect(layout.root, device=device.name, threads=device.threads, chosen=device.numerics)
     document = run_report.build(summary, found, speed)
-    write_text(layout.reports / "report.md", render_markdown.render(document))
-    write_text(layout.reports / "report.html", render_html.render(document))
+    write_text(layout.report_markdown, render_markdown.render(document))
+    write_text(layout.report_html, render_html.render(document))
     console.say(f"report: {layout.reports / 'report.html'}")
 
 

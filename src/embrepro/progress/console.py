@@ -117,7 +117,8 @@ class Work:
             unfinished.write_text(json.dumps(state), encoding="utf-8")
             unfinished.replace(self._file)
         except OSError:
-            pass  # watching is a convenience: a run on a read-only place must not die of it
+            # Watching is a convenience: a run on a read-only place must not die of it
+            pass
 
 
 @contextmanager

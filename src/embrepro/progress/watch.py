@@ -60,7 +60,8 @@ def states(root: Path = Path()) -> list[State]:
     found = []
     for folder in _state_folders(root):
         for path in folder.glob("*.json"):
-            with suppress(OSError, ValidationError):  # a process may end, and take its file along, at any moment
+            # A process may end, and take its file along, at any moment
+            with suppress(OSError, ValidationError):
                 found.append(State.model_validate_json(path.read_bytes()))
     return sorted((state for state in found if _alive(state)), key=lambda state: (state.started, state.owner))
 

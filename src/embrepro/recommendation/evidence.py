@@ -14,7 +14,8 @@ from embrepro.config.yaml_files import Strict
 from embrepro.results.quantities import QUANTITIES, Measurements, QuantityName, read_quantity
 from embrepro.results.summary import Interval, ModelCard, TaskRow
 
-_Z = 1.959964  # half-width of a 95 % interval in standard errors
+# Half-width of a 95 % interval in standard errors
+_Z = 1.959964
 
 
 class QualityMeasure(Strict):

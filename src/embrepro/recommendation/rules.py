@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
@@ -18,10 +18,9 @@ from embrepro.recommendation.evidence import (
     more_is_better,
     unit_of,
 )
-from embrepro.results.summary import Recommendation
+from embrepro.results.summary import Recommendation, Role
 
-Side = Literal["candidate", "baseline"]
-_SIDES: tuple[Side, Side] = ("candidate", "baseline")
+_SIDES: tuple[Role, Role] = ("candidate", "baseline")
 
 
 class Requirement(Strict):
@@ -106,7 +105,7 @@ def _decide(case: UseCase, found: dict[str, QualityComparison], evidence: Eviden
     needed = [found[name] for name in _measures_of(case)]
     if missing := list(dict.fromkeys(part.missing for part in needed if part.missing)):
         return _recommendation(case, evidence, "not measured", missing)
-    fitting: list[Side] = [
+    fitting: list[Role] = [
         side for side in _SIDES if all(_meets(need, found[need.measure], side) for need in case.require)
     ]
     reasons = [_requirement_text(need, found[need.measure], evidence) for need in case.require]
@@ -133,9 +132,10 @@ def _recommendation(case: UseCase, evidence: Evidence, outcome: str, reasons: Se
     return Recommendation(use_case=case.title, winner=winner, outcome=outcome, reason=reason, claimed=case.claimed)
 
 
-def _of(comparison: QualityComparison, side: Side) -> Estimate:
+def _of(comparison: QualityComparison, side: Role) -> Estimate:
     estimate = comparison.candidate if side == "candidate" else comparison.baseline
-    assert estimate is not None  # comparisons with a missing side never get here
+    # Comparisons with a missing side never get here
+    assert estimate is not None
     return estimate
 
 
@@ -149,7 +149,7 @@ def _limit(need: Requirement, comparison: QualityComparison) -> tuple[float | No
     return None, min(values) / need.share_of_best
 
 
-def _meets(need: Requirement, comparison: QualityComparison, side: Side) -> bool:
+def _meets(need: Requirement, comparison: QualityComparison, side: Role) -> bool:
     least, greatest = _limit(need, comparison)
     estimate = _of(comparison, side)
     if need.share_of_best is not None:
@@ -158,7 +158,7 @@ def _meets(need: Requirement, comparison: QualityComparison, side: Side) -> bool
     return _within(estimate.low, least, None) and _within(estimate.high, None, greatest)
 
 
-def _preferred(preferences: Sequence[Preference], found: dict[str, QualityComparison]) -> tuple[Side | None, list[str]]:
+def _preferred(preferences: Sequence[Preference], found: dict[str, QualityComparison]) -> tuple[Role | None, list[str]]:
     """The side that the first decisive preference favours, and the measures that had to be looked at."""
     looked_at = []
     for preference in preferences:
@@ -168,7 +168,7 @@ def _preferred(preferences: Sequence[Preference], found: dict[str, QualityCompar
     return None, looked_at
 
 
-def _better(preference: Preference, comparison: QualityComparison) -> Side | None:
+def _better(preference: Preference, comparison: QualityComparison) -> Role | None:
     change = comparison.change
     if change is None:
         return None
@@ -203,7 +203,7 @@ def _within(value: float, least: float | None, greatest: float | None) -> bool:
     return (least is None or value >= least) and (greatest is None or value <= greatest)
 
 
-def _change_text(comparison: QualityComparison, side: Side) -> str:
+def _change_text(comparison: QualityComparison, side: Role) -> str:
     """The change seen from one side: a difference of qualities, a ratio of everything else."""
     measure, change = comparison.measure, comparison.change
     if change is None:

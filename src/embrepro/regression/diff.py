@@ -15,7 +15,7 @@ from embrepro.statistics.resampling import StatisticsError
 from embrepro.tasks.samples import Samples
 
 NOT_REQUESTED = "not requested"
-Kind = Literal["model", "data", "suite", "package", "recipe", "configuration", "input"]
+ChangeKind = Literal["model", "data", "suite", "package", "recipe", "configuration", "input"]
 
 
 class _Document(BaseModel):
@@ -50,7 +50,7 @@ class ScoreChange(_Document):
 class Change(_Document):
     """Something other than a score that is different."""
 
-    kind: Kind
+    kind: ChangeKind
     name: str
     old: str
     new: str
@@ -209,7 +209,7 @@ def _changes(old: Side, new: Side, pairs: list[tuple[str, str]]) -> Iterator[Cha
         yield from _differing("input", old.inputs, new.inputs)
 
 
-def _differing(kind: Kind, old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[Change]:
+def _differing(kind: ChangeKind, old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[Change]:
     before, after = dict(_leaves(old)), dict(_leaves(new))
     for name in sorted(before.keys() | after.keys()):
         if before.get(name) != after.get(name):

@@ -30,7 +30,7 @@ TASK_TYPES = (
 )
 
 Tolerance = Annotated[float, Field(ge=0, lt=1)]
-Finding = Literal[
+GateFinding = Literal[
     "regression",
     "task gone",
     "score lost",
@@ -87,7 +87,7 @@ class Note(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    finding: Finding
+    finding: GateFinding
     fails: bool
     model: str
     task: str
@@ -221,9 +221,9 @@ def _interval(row: ScoreChange) -> str:
     return f" [{row.interval.low:+.4f}, {row.interval.high:+.4f}]" if row.interval else ""
 
 
-def _of(row: ScoreChange, finding: Finding, words: str, *, fails: bool = False) -> Note:
+def _of(row: ScoreChange, finding: GateFinding, words: str, *, fails: bool = False) -> Note:
     return _note(finding, row.model, row.task, words, fails=fails)
 
 
-def _note(finding: Finding, model: str, task: str, words: str, *, fails: bool = False) -> Note:
+def _note(finding: GateFinding, model: str, task: str, words: str, *, fails: bool = False) -> Note:
     return Note(finding=finding, fails=fails, model=model, task=task, words=words)

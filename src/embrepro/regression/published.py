@@ -21,8 +21,8 @@ from embrepro.layout import Layout
 from embrepro.results.agreement import expect_published
 from embrepro.results.summary import Summary
 
-Verdict = Literal["OK", "close", "FAIL", "not run"]
-Tolerance = Annotated[float, Field(gt=0, lt=1)]
+PublishedVerdict = Literal["OK", "close", "FAIL", "not run"]
+Deviation = Annotated[float, Field(gt=0, lt=1)]
 CLOSE = 3.0
 """A score that misses its tolerance by no more than this factor is close."""
 
@@ -49,9 +49,9 @@ class ExpectedModel(Strict):
 class ScoreTolerances(Strict):
     """How far a measured score may lie off; that of a task goes before that of a metric."""
 
-    default: Tolerance
-    metrics: dict[str, Tolerance] = Field(default_factory=dict, description="by main score, such as v_measure")
-    tasks: dict[str, Tolerance] = Field(default_factory=dict)
+    default: Deviation
+    metrics: dict[str, Deviation] = Field(default_factory=dict, description="by main score, such as v_measure")
+    tasks: dict[str, Deviation] = Field(default_factory=dict)
 
     def of(self, task: str, metric: str) -> float:
         """The tolerance in force for a task's main score."""
@@ -138,7 +138,7 @@ class Judged(BaseModel):
     expected: float
     tolerance: float
     measured: float | None = None
-    verdict: Verdict
+    verdict: PublishedVerdict
     note: str = Field(default="", description="why it was not run, or what differs from the published measurement")
 
     @property
@@ -186,8 +186,8 @@ def last_run(layout: Layout) -> MeasuredRun:
         KitError: a report is missing, damaged, or the two are of different runs, or a score is not that of the result
             file and the per-sample scores that are here.
     """
-    summary = read_model(layout.reports / "summary.json", Summary)
-    metrics = read_json(layout.reports / "metrics.json")
+    summary = read_model(layout.summary, Summary)
+    metrics = read_json(layout.metrics)
     for key in summary.models:
         written = metrics.get("models", {}).get(key, {}).get("scores")
         if written != {row.name: row.cells[key].score for row in summary.tasks}:

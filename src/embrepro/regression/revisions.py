@@ -130,7 +130,7 @@ class Side:
 
     def _read_samples(self, key: str, task: str) -> Samples | str:
         model = self.run.models[key]
-        path = samples.path_of(Path("results") / model.name.replace("/", "__") / model.revision, task).as_posix()
+        path = samples.path_of(Layout().results_of(model.name) / model.revision, task).as_posix()
         if self.revision.commit is None:
             file = self.root / path
             return samples.read(file) if file.is_file() else f"no per-sample scores of {task} in the working tree"
@@ -222,7 +222,7 @@ def git(root: Path, *arguments: str) -> str | None:
 
 
 def _run(root: Path, revision: Revision) -> RecordedRun:
-    path = (Layout().reports / "summary.json").as_posix()
+    path = (Layout().summary).as_posix()
     text = read_text(root, revision, path)
     if text is None:
         how = (

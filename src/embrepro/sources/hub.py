@@ -55,7 +55,8 @@ def problem() -> str | None:
         _session().head(constants.ENDPOINT, timeout=CONNECT_SECONDS)
     except _PassingFault:
         return None
-    except Exception as error:  # whatever the HTTP client raises: the hub cannot be asked
+    except Exception as error:
+        # Whatever the HTTP client raises: the hub cannot be asked
         return f"the hub ({constants.ENDPOINT}) cannot be reached: {str(error) or type(error).__name__}"
     return None
 
@@ -77,7 +78,8 @@ def fetch(
     Raises:
         SourceError: the reason, without the repository's name.
     """
-    session = _session()  # the time limits must be in force before anything is asked
+    # The time limits must be in force before anything is asked
+    session = _session()
     del session
     listed = {each.path: each for each in _patiently(repository, lambda: _list(kind, repository, revision))}
     chosen = sorted(choose(list(listed)))
@@ -260,7 +262,8 @@ def _nearest(repository: str, response: Any) -> str:  # noqa: ANN401
     search = HfApi().list_datasets if _page(repository, response) != repository else HfApi().list_models
     try:
         found = [*search(author=organisation, limit=500), *search(search=name, limit=20)]
-    except Exception:  # the names only help; what went wrong is known already
+    except Exception:
+        # The names only help; what went wrong is known already
         return ""
     return suggest(repository, [each.id for each in found]) if found else ""
 

@@ -35,7 +35,7 @@ from embrepro.statistics.resampling import (
     unit_values,
 )
 
-Outcome = Literal["better", "worse", "not distinguishable"]
+TestedOutcome = Literal["better", "worse", "not distinguishable"]
 EffectKind = Literal["d_z", "q", "h"]
 Test = Literal["sign flips", "paired bootstrap", "jackknife", "normal"]
 
@@ -227,7 +227,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def verdict(difference: PairedDifference, p_adjusted: float, *, minimum: float = 0.0, alpha: float = 0.05) -> Outcome:
+def verdict(
+    difference: PairedDifference, p_adjusted: float, *, minimum: float = 0.0, alpha: float = 0.05
+) -> TestedOutcome:
     """Say whether the candidate differs: test, interval and the least difference that matters must agree.
 
     Args:
@@ -248,7 +250,7 @@ def sentence(
     baseline: str,
     difference: PairedDifference,
     p: float,
-    outcome: Outcome,
+    outcome: TestedOutcome,
     p_is: str = "adjusted p",
 ) -> str:
     """State the outcome in words, with the numbers it rests on; `p_is` says what kind of p-value is given."""

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from mteb import AbsTask
 
-Kind = Literal["table", "retrieval", "columns", "row"]
+DataKind = Literal["table", "retrieval", "columns", "row"]
 FORMAT = 1
 
 
@@ -364,7 +364,7 @@ class _Reader:
     def read(self, tree: dict[str, Any], path: str = "data") -> Any:  # noqa: ANN401 - a nested mapping of data sets
         from datasets import Dataset, DatasetDict
 
-        kind: Kind | None = tree.get("kind")
+        kind: DataKind | None = tree.get("kind")
         if kind == "table":
             return Dataset(self._table(f"{path}.parquet"))
         if kind == "retrieval":

@@ -31,4 +31,5 @@ def expect_known(tasks: Tasks, known: Path = KNOWN) -> None:
     try:
         write_text(known / asked, "")
     except OSError:
-        return  # a read-only folder: it is resolved again the next time
+        # A read-only folder: it is resolved again the next time
+        return
