@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+    from checkout import Checkout
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
@@ -166,6 +169,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return group != "docker", -cost[group]
 
     items.sort(key=order)
+
+
+@pytest.fixture(scope="session")
+def project_that_ran(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A small project that ran once, its results committed; made once for all workers. A test changes a copy of it."""
+    from checkout import Checkout, small_project
+
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "project that ran"
+    folder = shared / "kit with a space"
+    with FileLock(shared.with_suffix(".lock")):
+        if not (shared / "done").exists():
+            made = small_project(folder)
+            made.run("dvc", "repro")
+            made.commit("Results")
+            (shared / "done").touch()
+    return Checkout(folder)
 
 
 @pytest.fixture(scope="session")

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import tempfile
 import time
 from pathlib import Path
 
 import pytest
 import yaml
 
+from checkout import Checkout
 from conftest import copy_repository
 
 ONE_STAGE = {"stages": {"download": {"cmd": "true", "params": ["models", "tasks", "seed", "claims", "benchmark"]}}}
@@ -28,73 +25,43 @@ HOSTILE_KEYS = (
 )
 
 
-class Checkout:
-    """A copy of this repository that git and DVC know."""
-
-    def __init__(self, folder: Path, pipeline: dict[str, object] | None = None) -> None:
-        self.folder = folder
-        copy_repository(folder)
-        if pipeline:
-            (folder / "dvc.yaml").write_text(yaml.safe_dump(pipeline), encoding="utf-8")
-        self.run("git", "init", "-q", "-b", "main")
-        (folder / ".dvc" / "site-cache").mkdir()
-        self.run("dvc", "config", "--local", "core.site_cache_dir", str(folder / ".dvc" / "site-cache"))
-        self.run("git", "add", "-A")
-        self.run("git", "commit", "-qm", "start")
-
-    def run(self, *command: str, code: int | None = 0) -> str:
-        """Run a command and return all it printed; its exit code must be `code`, or not zero where that is None."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("EMBREPRO", "DVC"))}
-        names = {f"GIT_{role}_{what}": "t@test" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        environment |= names | {"PATH": path, "PYTHONPATH": str(self.folder / "src"), "HF_HUB_OFFLINE": "1"}
-        # A file and no pipe: what a command leaves running in the background would hold a pipe open.
-        with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
-            done = subprocess.run(
-                command, cwd=self.folder, env=environment, stdout=output, stderr=output, timeout=300, check=False
-            )
-            output.seek(0)
-            said = output.read()
-        assert (done.returncode == code) if code is not None else (done.returncode != 0), said
-        return said
-
-    def write_model(self, key: str) -> Path:
-        """A model's file, not added to git."""
-        definition = {"org": "test", "name": key, "family": "static", "folder": f"models/{key}"}
-        path = self.folder / "conf" / "model" / f"{key}.yaml"
-        text = yaml.safe_dump({"candidate": key, "models": {key: definition}})
-        path.write_text(f"# @package _global_\n{text}", encoding="utf-8")
-        return path
+class Experiments(Checkout):
+    """A working copy that experiments change."""
 
     def clean(self) -> None:
         """As it was committed."""
         self.run("git", "reset", "-q", "--hard", "main")
         self.run("git", "clean", "-fdq")
 
-    @property
-    def params(self) -> dict[str, object]:
-        """The parameters in force."""
-        return yaml.safe_load((self.folder / "params.yaml").read_text(encoding="utf-8"))
-
     def composes(self) -> bool:
         """Whether conf/ composes to params.yaml, byte for byte."""
         return self.run("embrepro", "compose") == (self.folder / "params.yaml").read_text(encoding="utf-8")
 
 
+def begin(folder: Path, pipeline: dict[str, object] | None = None) -> Experiments:
+    """A copy of this repository, with another pipeline where one is given."""
+    copy_repository(folder)
+    made = Experiments(folder)
+    if pipeline:
+        (folder / "dvc.yaml").write_text(yaml.safe_dump(pipeline), encoding="utf-8")
+    made.begin()
+    return made
+
+
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Experiments:
     """A checkout whose pipeline is one stage that does nothing."""
-    return Checkout(tmp_path_factory.mktemp("experiments") / "a checkout", ONE_STAGE)
+    return begin(tmp_path_factory.mktemp("experiments") / "a checkout", ONE_STAGE)
 
 
 @pytest.fixture
-def checkout(shared: Checkout) -> Checkout:
+def checkout(shared: Experiments) -> Experiments:
     """The shared checkout, as it was committed."""
     shared.clean()
     return shared
 
 
-def queued(checkout: Checkout) -> int:
+def queued(checkout: Experiments) -> int:
     return checkout.run("dvc", "queue", "status").count("Queued")
 
 
@@ -105,7 +72,7 @@ def queued(checkout: Checkout) -> int:
         {"claims": [], "recommendation": "default", "candidate": "mpnet"},
     ],
 )
-def test_dvc_composes_every_key_of_the_configuration(checkout: Checkout, chosen: dict[str, object]) -> None:
+def test_dvc_composes_every_key_of_the_configuration(checkout: Experiments, chosen: dict[str, object]) -> None:
     words = {
         "claims": "claims=[{}]",
         "recommendation": "recommendation={}",
@@ -119,7 +86,7 @@ def test_dvc_composes_every_key_of_the_configuration(checkout: Checkout, chosen:
     assert {key: checkout.params[key] for key in chosen} == chosen
 
 
-def test_a_sweep_queues_one_experiment_for_each_model(checkout: Checkout) -> None:
+def test_a_sweep_queues_one_experiment_for_each_model(checkout: Experiments) -> None:
     checkout.run("dvc", "exp", "run", "--queue", "-S", "model=mpnet,qwen25", "-S", "baseline=potion_base_8m")
     assert queued(checkout) == 2
     checkout.run("dvc", "queue", "remove", "--all")
@@ -137,13 +104,13 @@ def test_a_sweep_queues_one_experiment_for_each_model(checkout: Checkout) -> Non
     ],
 )
 def test_through_dvc_a_misspelt_choice_names_the_nearest_and_is_not_queued(
-    checkout: Checkout, override: str, hint: str
+    checkout: Experiments, override: str, hint: str
 ) -> None:
     assert hint in checkout.run("dvc", "exp", "run", "--queue", "-S", override, code=None)
     assert queued(checkout) == 0
 
 
-def test_a_model_that_git_does_not_know_is_not_queued(checkout: Checkout) -> None:
+def test_a_model_that_git_does_not_know_is_not_queued(checkout: Experiments) -> None:
     checkout.write_model("mine")
     for role in ("model", "baseline"):
         said = checkout.run("dvc", "exp", "run", "--queue", "-S", f"{role}=mine", code=None)
@@ -152,7 +119,7 @@ def test_a_model_that_git_does_not_know_is_not_queued(checkout: Checkout) -> Non
     assert "candidate: mine" in checkout.run("embrepro", "compose", "model=mine")
 
 
-def test_a_model_that_was_added_survives_that_its_experiment_is_kept(checkout: Checkout) -> None:
+def test_a_model_that_was_added_survives_that_its_experiment_is_kept(checkout: Experiments) -> None:
     path = checkout.write_model("mine")
     checkout.run("git", "add", "conf")
     checkout.run("dvc", "exp", "run", "-q", "-n", "added", "-S", "model=mine")
@@ -183,7 +150,7 @@ def test_a_model_that_was_added_survives_that_its_experiment_is_kept(checkout: C
         ],
     ],
 )
-def test_a_kept_experiment_is_what_conf_composes_to(checkout: Checkout, overrides: list[str]) -> None:
+def test_a_kept_experiment_is_what_conf_composes_to(checkout: Experiments, overrides: list[str]) -> None:
     words = [word for override in overrides for word in ("-S", override)]
     checkout.run("dvc", "exp", "run", "-q", "-n", "won", *words)
     won = checkout.params
@@ -201,7 +168,7 @@ def test_a_kept_experiment_is_what_conf_composes_to(checkout: Checkout, override
     checkout.run("dvc", "exp", "remove", "won")
 
 
-def test_keeping_leaves_comments_alone_and_drops_what_an_earlier_one_wrote(checkout: Checkout) -> None:
+def test_keeping_leaves_comments_alone_and_drops_what_an_earlier_one_wrote(checkout: Experiments) -> None:
     before = (checkout.folder / "conf" / "config.yaml").read_text(encoding="utf-8")
     params = (checkout.folder / "params.yaml").read_text(encoding="utf-8")
     (checkout.folder / "params.yaml").write_text(params.replace("threads: null", "threads: 3"), encoding="utf-8")
@@ -216,7 +183,7 @@ def test_keeping_leaves_comments_alone_and_drops_what_an_earlier_one_wrote(check
     ]
 
 
-def test_what_cannot_be_kept_changes_nothing(checkout: Checkout) -> None:
+def test_what_cannot_be_kept_changes_nothing(checkout: Experiments) -> None:
     params = checkout.params
     del params["tasks"]["subsets"]  # type: ignore[attr-defined]
     params["candidate"] = "minilm"
@@ -239,7 +206,7 @@ with work("encode", "minilm SciFact", 40, "texts") as under_way:
 
 
 @pytest.mark.slow
-def test_a_queued_experiment_is_watched_by_name(checkout: Checkout) -> None:
+def test_a_queued_experiment_is_watched_by_name(checkout: Experiments) -> None:
     (checkout.folder / "slow.py").write_text(SLOW_STAGE, encoding="utf-8")
     pipeline = {"stages": {"download": {"cmd": "python slow.py", "params": ["seed"]}}}
     (checkout.folder / "dvc.yaml").write_text(yaml.safe_dump(pipeline), encoding="utf-8")
@@ -260,7 +227,7 @@ def test_a_queued_experiment_is_watched_by_name(checkout: Checkout) -> None:
 @pytest.mark.slow
 def test_no_key_of_a_model_runs_a_command(tmp_path: Path) -> None:
     """Neither through the first stage, which refuses it, nor where DVC is told to run a later stage alone."""
-    checkout = Checkout(tmp_path / "checkout")
+    checkout = begin(tmp_path / "checkout")
     params = checkout.params
     models = params["models"]
     assert isinstance(models, dict)

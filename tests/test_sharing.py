@@ -2,68 +2,65 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 import pytest
 
-from local_workflow import Clone, make_project
+from checkout import Checkout
 
 pytestmark = pytest.mark.slow
 
 MADE = (".embrepro", "data", "embeddings", "reports", "results")
 
 
-def _files(clone: Clone) -> dict[str, tuple[int, bytes]]:
+def _files(clone: Checkout) -> dict[str, tuple[int, bytes]]:
     """Modification time and content of every file that the stages made."""
     files = [file for folder in MADE for file in (clone.folder / folder).rglob("*") if file.is_file()]
     return {str(file.relative_to(clone.folder)): (file.stat().st_mtime_ns, file.read_bytes()) for file in files}
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+def first(project_that_ran: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A clone that ran the pipeline, pushed the results to a folder and committed their record."""
     folder = tmp_path_factory.mktemp("sharing")
-    made = make_project(folder / "first" / "kit")
-    made.run(f"dvc remote add --default team {shlex.quote(str(folder / 'a shared folder'))}")
-    made.run("dvc repro")
-    made.commit("Results")
-    said = made.run("dvc push")
-    assert "files pushed" in said
+    made = project_that_ran.copy(folder / "first" / "kit")
+    made.run("dvc", "remote", "add", "--default", "team", str(folder / "a shared folder"))
+    made.commit("A remote")
+    assert "files pushed" in made.run("dvc", "push")
     return made
 
 
 @pytest.fixture(scope="module")
-def second(first: Clone) -> Clone:
+def second(first: Checkout) -> Checkout:
     """Another clone, into which the results were pulled."""
     made = first.clone(first.folder.parents[1] / "second" / "kit")
     assert not (made.folder / "embeddings").exists(), "git must not carry what DVC carries"
-    made.run("dvc pull")
+    made.run("dvc", "pull")
     return made
 
 
-def test_what_is_pulled_is_what_was_pushed(first: Clone, second: Clone) -> None:
+def test_what_is_pulled_is_what_was_pushed(first: Checkout, second: Checkout) -> None:
     ours, theirs = _files(first), _files(second)
     assert set(theirs) == set(ours)
     assert [name for name in ours if ours[name][1] != theirs[name][1]] == []
     assert {Path(name).parts[0] for name in theirs} == set(MADE)
 
 
-def test_nothing_is_computed_anew(second: Clone) -> None:
+def test_nothing_is_computed_anew(second: Checkout) -> None:
     before = _files(second)
-    said = second.run("dvc repro")
+    said = second.run("dvc", "repro")
     assert "Data and pipelines are up to date." in said
     assert "Running stage" not in said
     assert _files(second) == before
 
 
-def test_the_reports_commands_work_on_pulled_results(second: Clone) -> None:
-    assert "mine" in second.run("dvc metrics show")
-    second.run("embrepro check")
+def test_the_reports_commands_work_on_pulled_results(second: Checkout) -> None:
+    assert "mine" in second.run("dvc", "metrics", "show")
+    second.run("embrepro", "check")
 
 
-def test_a_change_on_the_second_clone_runs_only_what_it_affects(second: Clone) -> None:
-    second.set(model={"folder": "models/64"})
-    said = second.run("dvc repro --dry")
+def test_a_change_on_the_second_clone_runs_only_what_it_affects(second: Checkout) -> None:
+    second.write_candidate(folder="models/64")
+    said = second.run("dvc", "repro", "--dry")
     assert "Running stage 'encode@mine'" in said
     assert "Stage 'encode@other' didn't change, skipping" in said

@@ -7,34 +7,28 @@ it need not build one.
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from checkout import TASKS, Checkout
 from conftest import REPOSITORY
-from local_workflow import (
-    TASKS,
-    Clone,
-    Expression,
-    Inputs,
-    JobResult,
-    LocalRunner,
-    UnknownExpressionError,
-    Value,
-    make_project,
-)
 
 WORKFLOWS = sorted((REPOSITORY / ".github" / "workflows").glob("*.yml"))
 REGRESSION = REPOSITORY / ".github" / "workflows" / "regression.yml"
+BASH = ("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c")
+"""What `shell: bash` means on a runner."""
 # The commits of these versions; a new one is looked at before it is entered here.
 KNOWN_ACTIONS = {
     "actions/checkout": ("3d3c42e5aac5ba805825da76410c181273ba90b1", "v7.0.1"),
@@ -148,6 +142,22 @@ class TestThinness:
         assert used <= targets
 
     @each_workflow
+    def test_every_script_exists(self, workflow: Path) -> None:
+        used = {word for script in _scripts(workflow) for word in re.findall(r"\b(scripts/[\w-]+)", script)}
+        assert [name for name in used if not os.access(REPOSITORY / name, os.X_OK)] == []
+
+    def test_the_comparison_is_one_call_of_a_script(self) -> None:
+        steps = {step["name"]: step for step in _job(REGRESSION, "regression")["steps"]}
+        on_push, on_change = steps["Run the main branch"], steps["Run the base and the change, and compare"]
+        assert (on_push["run"], on_push["if"]) == (
+            "scripts/regression-check main",
+            "${{ github.event_name == 'push' }}",
+        )
+        assert on_change["run"] == 'scripts/regression-check pull-request "$BRANCH"'
+        assert on_change["if"] == "${{ github.event_name == 'pull_request' }}"
+        assert on_change["env"] == {"BRANCH": "origin/${{ github.base_ref }}"}
+
+    @each_workflow
     def test_every_embrepro_command_exists(self, workflow: Path) -> None:
         from embrepro.cli import app
 
@@ -164,40 +174,15 @@ class TestThinness:
                 assert (REPOSITORY / "conf" / group / f"{name}.yaml").is_file()
 
 
-class TestExpressions:
-    @pytest.mark.parametrize(
-        ("source", "value"),
-        [
-            ("github.event_name == 'push'", True),
-            ("github.event_name != 'push' || !cancelled()", True),
-            ("!(github.event_name == 'push' && !cancelled())", False),
-            ("github.nothing || 'other'", "other"),
-        ],
-    )
-    def test_they_come_to_what_github_makes_of_them(self, source: str, value: str | bool) -> None:
-        given: dict[str, Value] = {"github.event_name": "push", "github.nothing": "", "cancelled()": False}
-        assert Expression(source, given).value() == value
-
-    @pytest.mark.parametrize("source", ["github.actor", "hashFiles('dvc.lock')", "github.a +", "('a'", "'a' 'b'"])
-    def test_what_is_not_known_is_refused(self, source: str) -> None:
-        with pytest.raises(UnknownExpressionError):
-            Expression(source, {"github.event_name": "push"}).value()
-
-
 class TestComment:
-    @pytest.mark.parametrize(
-        ("event", "head", "wanted"),
-        [("pull_request", "us/kit", True), ("pull_request", "them/kit", False), ("push", "", False)],
-    )
-    def test_it_is_for_pull_requests_from_this_repository(self, event: str, head: str, wanted: bool) -> None:
-        condition = _job(REGRESSION, "comment")["if"].strip().removeprefix("${{").removesuffix("}}")
-        values: dict[str, Value] = {
-            "cancelled()": False,
-            "github.event_name": event,
-            "github.repository": "us/kit",
-            "github.event.pull_request.head.repo.full_name": head,
+    def test_it_is_for_pull_requests_from_this_repository(self) -> None:
+        assert set(
+            re.split(r"\s*&&\s*", _job(REGRESSION, "comment")["if"].removeprefix("${{ ").removesuffix(" }}"))
+        ) == {
+            "!cancelled()",
+            "github.event_name == 'pull_request'",
+            "github.event.pull_request.head.repo.full_name == github.repository",
         }
-        assert bool(Expression(condition, values).value()) is wanted
 
     def test_the_job_that_may_write_runs_nothing_of_the_change(self) -> None:
         steps = _job(REGRESSION, "comment")["steps"]
@@ -221,24 +206,19 @@ class TestComment:
             '#!/bin/bash\n[[ "$*" != *--paginate* ]] || exec cat "${0%gh}listed"\necho "$*" >>"${0%gh}requests"\n'
         )
         (tools / "gh").chmod(0o755)
-
-        def get(_: Inputs) -> None:
-            (folder / "gate.md").write_text("| `$(touch bad)` |\n" * 9999)
-
-        runner = LocalRunner(
-            folder,
-            values={
-                "github.token": "token",
-                "github.event.pull_request.number": "7",
-                "github.server_url": "https://host",
-                "github.repository": "us/kit",
-                "github.run_id": "1",
-            },
-            actions={"actions/download-artifact": get},
-            environment={"PATH": f"{tools}:/usr/bin:/bin", "GITHUB_REPOSITORY": "us/kit"},
-        )
-        done = runner.run(REGRESSION, "comment")
-        assert done.outcome == "success", done.log
+        (folder / "gate.md").write_text("| `$(touch bad)` |\n" * 9999)
+        step = _job(REGRESSION, "comment")["steps"][-1]
+        given = {
+            "github.token": "token",
+            "github.event.pull_request.number": "7",
+            "github.server_url": "https://host",
+            "github.repository": "us/kit",
+            "github.run_id": "1",
+        }
+        fill = functools.partial(re.sub, r"\$\{\{ (.*?) \}\}", lambda found: given[found[1]])
+        environment = {name: fill(text) for name, text in step["env"].items()}
+        environment |= {"PATH": f"{tools}:/usr/bin:/bin", "GITHUB_REPOSITORY": "us/kit"}
+        subprocess.run([*BASH, step["run"]], cwd=folder, env=environment, check=True)
         assert request_line in (tools / "requests").read_text()
         body = (folder / "comment.md").read_text()
         assert body.startswith("<!-- regression -->\n| `$(touch bad)` |")
@@ -249,149 +229,115 @@ class TestComment:
 
 @dataclass
 class Site:
-    """What a hosting site does: it holds the repository and a cache, and runs the regression workflow."""
+    """What a hosting site does: it holds the repository and a cache, and runs the regression workflow's scripts."""
 
     folder: Path
-    origin: Clone
-    cache: dict[str, Path] = field(default_factory=dict)
+    origin: Checkout
+    cache: Path
     runs: int = 0
 
-    def push(self) -> JobResult:
-        """Run the workflow for the tip of the main branch."""
-        clone = self._working_copy()
-        return self._run(
-            clone,
-            {"github.event_name": "push", "github.base_ref": "", "github.event.pull_request.base.sha": ""},
-        )
+    def push(self) -> str:
+        """Run the main branch and return what was printed."""
+        return self._working_copy().run("scripts/regression-check", "main")
 
-    def pull_request(self, change: Callable[[Clone], None]) -> JobResult:
-        """Run the workflow for a change, merged into the main branch as GitHub merges it for a trial."""
+    def pull_request(self, change: Callable[[Checkout], None], code: int = 0) -> Judged:
+        """Run a change, merged into the main branch as GitHub merges it for a trial; it must end with `code`."""
         author = self.origin.clone(self.folder / f"author{self.runs}" / "kit")
-        author.run("git checkout --quiet -b change")
+        author.run("git", "checkout", "--quiet", "-b", "change")
         change(author)
         author.commit("A change")
         clone = self._working_copy()
-        clone.run(f"git fetch --quiet '{author.folder}' change")
-        clone.run("git checkout --quiet --detach main")
-        clone.run("git merge --quiet --no-ff --message merge FETCH_HEAD")
-        base = clone.run("git rev-parse origin/main").strip()
-        values = {
-            "github.event_name": "pull_request",
-            "github.base_ref": "main",
-            "github.event.pull_request.base.sha": base,
-        }
-        return self._run(clone, values)
+        clone.run("git", "fetch", "--quiet", str(author.folder), "change")
+        clone.run("git", "checkout", "--quiet", "--detach", "main")
+        clone.run("git", "merge", "--quiet", "--no-ff", "--message", "merge", "FETCH_HEAD")
+        return Judged(clone, clone.run("scripts/regression-check", "pull-request", "origin/main", code=code))
+
+    def _working_copy(self) -> Checkout:
+        """A clone with what the main branch left in the cache, as `actions/cache/restore` lays it out."""
+        self.runs += 1
+        clone = self.origin.clone(self.folder / f"run{self.runs}" / "kit with a space")
+        shutil.copytree(self.cache, clone.folder, dirs_exist_ok=True)
+        return clone
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What came of a pull request."""
+
+    clone: Checkout
+    said: str
 
     @property
-    def artifact(self) -> Path:
-        """Where the last run's artifact lies."""
-        return self.folder / f"run{self.runs}" / "artifact"
+    def page(self) -> str:
+        """The comparison, for the run's page and the comment."""
+        return (self.clone.folder / "reports" / "gate.md").read_text(encoding="utf-8")
 
-    def _working_copy(self) -> Clone:
-        self.runs += 1
-        return self.origin.clone(self.folder / f"run{self.runs}" / "kit with a space")
+    @property
+    def affected(self) -> set[str]:
+        """The stages that ran on the change."""
+        return _ran(self.said.split("regression-check: the change")[1])
 
-    def _run(self, clone: Clone, values: dict[str, str]) -> JobResult:
-        commit = clone.run("git rev-parse HEAD").strip()
 
-        def restore(inputs: Inputs) -> None:
-            kept = self.cache.get(inputs["key"]) or next(
-                (kept for key, kept in reversed(self.cache.items()) if key.startswith(inputs["restore-keys"])),
-                None,
-            )
-            if kept:
-                shutil.copytree(kept, clone.folder, dirs_exist_ok=True)
-
-        def save(inputs: Inputs) -> None:
-            kept = self.folder / f"cache{len(self.cache)}"
-            for path in inputs["path"].split():
-                source, target = clone.folder / path, kept / path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copytree(source, target) if source.is_dir() else shutil.copy2(source, target)
-            self.cache[inputs["key"]] = kept
-
-        def upload(inputs: Inputs) -> None:
-            self.artifact.mkdir()
-            for path in inputs["path"].split():
-                if (clone.folder / path).is_file():
-                    shutil.copy2(clone.folder / path, self.artifact)
-
-        def nothing(_: Inputs) -> None:
-            pass
-
-        actions = {
-            "actions/checkout": nothing,  # the clone is there
-            "actions/setup-python": nothing,  # so is the environment
-            "actions/cache/restore": restore,
-            "actions/cache/save": save,
-            "actions/upload-artifact": upload,
-        }
-        runner = LocalRunner(
-            clone.folder,
-            {**values, "github.sha": commit},
-            actions,
-            clone.environment | {"GITHUB_SHA": commit},
-        )
-        return runner.run(REGRESSION, "regression")
+def _ran(said: str) -> set[str]:
+    return set(re.findall(r"Running stage '([\w@]+)'", said))
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
+def site(project_that_ran: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Site:
     """A site whose main branch ran once, with a candidate of 32 dimensions."""
     folder = tmp_path_factory.mktemp("site")
-    made = Site(folder, make_project(folder / "origin" / "kit", dimensions=(32, 2, 256)))
-    first = made.push()
-    assert first.outcome == "success", first.log
-    assert first.step("Compare with the base").outcome == "skipped"
-    assert "installing" not in first.log, "the steps must find the environment of the tests"
-    return made
+    origin = project_that_ran.copy(folder / "origin" / "kit")
+    said = origin.run("scripts/regression-check", "main")
+    assert "installing" not in said, "make env must find the environment of the tests"
+    cache = folder / "cache"
+    for path in _job(REGRESSION, "regression")["steps"][2]["with"]["path"].split():
+        source, target = origin.folder / path, cache / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(source, target) if source.is_dir() else shutil.copy2(source, target)
+    origin.run("git", "checkout", "--quiet", ".")
+    return Site(folder, origin, cache)
 
 
 @pytest.mark.slow
-class TestRegressionWorkflow:
+class TestRegressionCheck:
     def test_a_second_run_of_the_same_commit_computes_nothing_anew(self, site: Site) -> None:
-        done = site.push()
-        assert done.outcome == "success", done.log
-        ran = re.findall(r"Running stage '([\w@]+)'", done.log)
-        assert set(ran) <= {"aggregate", "report", "check"}, "only what writes the reports anew"
+        assert _ran(site.push()) <= {"code", "aggregate", "report", "check"}, "only what writes the reports anew"
 
     def test_a_harmless_change_passes(self, site: Site) -> None:
-        done = site.pull_request(lambda author: author.set(model={"folder": "models/32", "dtype": "float16"}))
-        assert done.outcome == "success", done.log
-        assert "Regression gate: passes" in done.summary
-        assert "mine, dtype" in done.summary, "the page says what else changed"
-        affected = re.findall(r"Running stage '([\w@]+)'", done.step("Run the affected stages").output)
-        assert "encode@mine" in affected
-        assert not {"encode@other", "evaluate@other"} & set(affected), "the baseline is not affected"
-        made = {file.name for file in site.artifact.iterdir()}
-        assert made == {"gate.md", "metrics.json", "report.html", "report.md"}
-        assert (site.artifact / "gate.md").read_text() == done.summary
+        done = site.pull_request(lambda author: author.write_candidate(dtype="float16"))
+        assert "Regression gate: passes" in done.page
+        assert "mine, dtype" in done.page, "the page says what else changed"
+        assert "encode@mine" in done.affected
+        assert not {"encode@other", "evaluate@other"} & done.affected, "the baseline is not affected"
+        kept = _job(REGRESSION, "regression")["steps"][-1]["with"]["path"].split()
+        assert [path for path in kept if not (done.clone.folder / path).is_file()] == []
 
     def test_a_real_regression_fails_and_is_named(self, site: Site) -> None:
-        done = site.pull_request(lambda author: author.set(model={"folder": "models/2"}))
-        assert done.step("Compare with the base").outcome == "failure", done.log
-        assert done.step("Run the affected stages").outcome == "success"
-        assert done.outcome == "failure"
-        assert "Regression gate: fails" in done.summary
-        assert "EmbreproInstructionAwareness" in done.summary
+        done = site.pull_request(lambda author: author.write_candidate(folder="models/2"), code=1)
+        assert "failed to reproduce" not in done.said
+        assert "Regression gate: fails" in done.page
+        assert TASKS[0] in done.page
 
     def test_an_improvement_passes_with_a_note(self, site: Site) -> None:
-        done = site.pull_request(lambda author: author.set(model={"folder": "models/256"}))
-        assert done.outcome == "success", done.log
-        assert "improvement" in done.summary
+        assert "improvement" in site.pull_request(lambda author: author.write_candidate(folder="models/256")).page
 
     def test_a_vanished_task_fails_and_is_named(self, site: Site) -> None:
-        done = site.pull_request(lambda author: author.set(tasks=TASKS[:1]))
-        assert done.step("Compare with the base").outcome == "failure", done.log
-        assert done.outcome == "failure"
-        assert TASKS[1] in done.summary
+        done = site.pull_request(lambda author: author.write_tasks(TASKS[:1]), code=1)
+        assert "failed to reproduce" not in done.said
+        assert TASKS[1] in done.page
 
     def test_a_run_that_breaks_off_shows_no_older_numbers(self, site: Site) -> None:
-        def break_it(author: Clone) -> None:
-            (author.folder / "src" / "embrepro" / "stages" / "encode.py").write_text("raise SystemExit('broken')\n")
+        def break_it(author: Checkout) -> None:
+            (author.folder / "src" / "embrepro" / "pipeline" / "encode.py").write_text("raise SystemExit('broken')\n")
 
-        done = site.pull_request(break_it)
-        assert done.step("Run the affected stages").outcome == "failure", done.log
-        assert done.outcome == "failure"
-        assert "ended before there was anything to compare" in done.summary
-        assert not (site.artifact / "metrics.json").exists()
+        done = site.pull_request(break_it, code=1)
+        assert "failed to reproduce" in done.said
+        assert "ended before there was anything to compare" in done.page
+        assert not (done.clone.folder / "reports" / "metrics.json").exists()
+
+    @pytest.mark.parametrize("words", [[], ["pull-request"], ["main", "other"]])
+    def test_other_words_are_answered_with_the_usage(self, words: list[str]) -> None:
+        script = REPOSITORY / "scripts" / "regression-check"
+        done = subprocess.run([script, *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert "usage: scripts/regression-check pull-request BRANCH" in done.stderr
