@@ -419,12 +419,20 @@ def report_file(tmp_path_factory: pytest.TempPathFactory, page: str) -> Path:
     return path
 
 
-@pytest.fixture
-def desktop(report_file: Path, tmp_path: Path) -> Iterator[browser.Page]:
-    if browser.program() is None:
-        pytest.skip("NOT CHECKED IN A BROWSER: no chromium on this machine; install it to check the report for real")
-    with browser.opened(report_file, tmp_path / "profile") as opened:
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[browser.Page]:
+    """One browser for all tests; each loads the report anew."""
+    if missing := browser.missing():
+        pytest.skip(f"NOT CHECKED IN A BROWSER: no {missing} on this machine; install it to check the report for real")
+    with browser.opened() as opened:
         yield opened
+
+
+@pytest.fixture
+def desktop(chromium: browser.Page, report_file: Path) -> browser.Page:
+    """The report, just loaded on a screen of 1,280 pixels."""
+    chromium.load(report_file)
+    return chromium
 
 
 slow_browser = [pytest.mark.browser, pytest.mark.slow]
@@ -443,10 +451,17 @@ class TestInChromium:
 
     def test_it_runs_without_errors_and_loads_nothing_else(self, desktop: browser.Page, report_file: Path) -> None:
         desktop.run("document.querySelectorAll('button').forEach(button => button.click())")
-        assert desktop.named("Runtime.exceptionThrown") == []
-        assert desktop.named("Log.entryAdded") == []
-        assert desktop.named("Page.javascriptDialogOpening") == []
-        assert [sent["request"]["url"] for sent in desktop.named("Network.requestWillBeSent")] == [report_file.as_uri()]
+        reports = desktop.reports()
+        assert [report for report in reports if report["method"] in ("Log", "Page.javascriptDialogOpening")] == []
+        requests = [report["params"] for report in reports if report["method"] == "Network.requestWillBeSent"]
+        assert [sent["request"]["url"] for sent in requests] == [report_file.as_uri()]
+
+    def test_it_would_notice_an_error_and_a_request(self, chromium: browser.Page, tmp_path: Path) -> None:
+        (tmp_path / "page.html").write_text("<img src=absent.png><script>throw Error('seen')</script>")
+        chromium.load(tmp_path / "page.html")
+        reports = chromium.reports()
+        assert any("seen" in report["params"]["message"] for report in reports if report["method"] == "Log")
+        assert len([report for report in reports if report["method"] == "Network.requestWillBeSent"]) == 2
 
     @pytest.mark.parametrize("width", [320, 390, 768, 1280, 1920])
     def test_nothing_is_wider_than_the_window(self, desktop: browser.Page, width: int) -> None:
@@ -483,37 +498,37 @@ class TestInChromium:
         falling = column(desktop, "comparison", 3)
         assert falling[:2] == ["91.27", "80.12"] and falling[-2:] == ["22.31", "missing"]
         desktop.run(f"{head}.focus()")
-        desktop.press("Enter")
+        desktop.press("ENTER")
         rising = column(desktop, "comparison", 3)
         assert rising == [*reversed(falling[:-1]), "missing"] and sorted(rising) == sorted(listed)
         assert desktop.run(f"{head}.closest('th').getAttribute('aria-sort')") == "ascending"
 
     def test_tables_filter(self, desktop: browser.Page) -> None:
         field = "document.querySelector('[data-filters=table-comparison]')"
-        desktop.run(f"{field}.value = 'retrieval custom'; {field}.dispatchEvent(new Event('input'))")
+        desktop.run(f"{field}.value = 'retrieval custom', {field}.dispatchEvent(new Event('input'))")
         assert column(desktop, "comparison", 0) == ["CustomInstructionAwareness", "CustomCodeUnderstanding"]
         assert desktop.run(f"{field}.closest('.tools').querySelector('output').textContent") == "2 of 9 rows"
-        desktop.run(f"{field}.value = ''; {field}.dispatchEvent(new Event('input'))")
+        desktop.run(f"{field}.value = '', {field}.dispatchEvent(new Event('input'))")
         assert len(column(desktop, "comparison", 0)) == 9
 
     def test_cards_on_a_phone_sort_from_a_list(self, desktop: browser.Page) -> None:
         desktop.resize(390)
         choice = "document.querySelector('[data-sorts=table-comparison]')"
         assert desktop.run(f"{choice}.offsetHeight") > 0
-        desktop.run(f"{choice}.value = '3'; {choice}.dispatchEvent(new Event('change'))")
+        desktop.run(f"{choice}.value = '3', {choice}.dispatchEvent(new Event('change'))")
         assert column(desktop, "comparison", 3)[0] == "91.27"
 
     def test_one_click_shows_where_a_number_comes_from(self, desktop: browser.Page) -> None:
         desktop.run("document.querySelector('#table-comparison tbody .number').click()")
         shown = desktop.run("document.querySelector('.origin:popover-open').textContent")
         assert "max_ap = 0.9127" in shown and "dvc repro evaluate@minilm" in shown
-        desktop.press("Escape")
+        desktop.press("ESCAPE")
         assert desktop.run("document.querySelector('.origin:popover-open')") is None
 
     def test_the_theme_follows_the_system_until_the_reader_chooses(self, desktop: browser.Page) -> None:
         colour = "getComputedStyle(document.body).backgroundColor"
         light = desktop.run(colour)
-        desktop.media("dark")
+        desktop.theme("dark")
         dark = desktop.run(colour)
         assert light != dark
         desktop.run("document.getElementById('theme').click()")
@@ -524,7 +539,7 @@ class TestInChromium:
     def test_it_prints_what_is_folded_away(self, desktop: browser.Page) -> None:
         desktop.run("dispatchEvent(new Event('beforeprint'))")
         assert desktop.run("[...document.querySelectorAll('details')].every(part => part.open)")
-        assert len(desktop.call("Page.printToPDF")["data"]) > 20_000
+        assert len(desktop.driver.print_page()) > 20_000
 
 
 def test_a_machine_that_cannot_do_portable_numerics_is_named() -> None:
