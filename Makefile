@@ -75,7 +75,7 @@ locks: ## Resolve pyproject.toml into requirements/*.lock
 		$(LOCK_TOOLS)/bin/pip install -qq --no-deps --require-hashes -r requirements/build.lock; }; \
 	PATH="$$PWD/$(LOCK_TOOLS)/bin:$$PATH" python scripts/make_locks.py $(if $(UPGRADE),--upgrade)
 
-params: env ## Write params.yaml anew from conf/
+params: env ## Write params.yaml from conf/
 	@embrepro compose --write
 
 images: ## Build the images embrepro:cpu and embrepro:cuda

@@ -150,7 +150,7 @@ def main() -> None:
     """Build the targets that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("targets", nargs="*", default=["cpu", "cuda"], choices=["cpu", "cuda"])
-    parser.add_argument("--base", help="another base image; one named by digest can be had again")
+    parser.add_argument("--base", help="another base image; one named by digest can be obtained again")
     arguments, options = parser.parse_known_args()
     if arguments.base and "@sha256:" not in arguments.base:
         sys.stderr.write(f"Note: the base {arguments.base} is not named by digest; others may get another one.\n")

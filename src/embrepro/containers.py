@@ -178,7 +178,7 @@ def checked_image(engine: Engine, config: Config, root: Path) -> str:
         raise ContainerError(
             f"The image {name} was made from another lock than {lock.relative_to(root)}: its label says "
             f"{labels.get(LOCK_LABEL, 'nothing')[:12]}, the file has {sha256(lock)[:12]}. "
-            f"Build it anew: {remedy}"
+            f"Build it again: {remedy}"
         )
     return f"sha256:{image['Id'].removeprefix('sha256:')}"
 
@@ -203,7 +203,7 @@ def command_line(engine: Engine, config: Config, image: str, call: Call) -> list
 def _user(engine: Engine, call: Call) -> list[str]:
     if engine.podman and engine.rootless:
         return ["--userns=keep-id", "--user", call.user]
-    # Docker's: root in there is the calling user out here, anyone else is nobody
+    # Docker's: root inside is the calling user outside, and other users have no rights
     if engine.rootless:
         return ["--user", "0:0"]
     return [*(["--userns=host"] if engine.remapped else []), "--user", call.user]

@@ -16,7 +16,7 @@ def combine(config: Config, layout: Layout) -> SpeedReport | None:
     found = {
         key: read_model(layout.benchmark(key), SpeedReport) for key in config.models if layout.benchmark(key).is_file()
     }
-    # A model that could not be had has a report without it.
+    # A model that could not be obtained has a report without it.
     measured = {key: each for key, each in found.items() if key in each.models}
     if not measured:
         layout.speed.unlink(missing_ok=True)

@@ -62,7 +62,7 @@ class Weights(Strict):
     )
     package: Package | None = None
     sha256: dict[RelativePath, str] = Field(
-        default_factory=dict, description="file -> SHA-256, checked whoever served it"
+        default_factory=dict, description="file -> SHA-256, checked for every source"
     )
 
     @field_validator("revision")

@@ -2,7 +2,7 @@
 
 On a CPU with portable numerics there is one worker process a core, each with one thread, forked from the process that
 holds the model, so that weights are shared and nothing is imported twice. On CUDA there is one worker a GPU. The bytes
-depend on neither: a batch is the same batch whoever encodes it.
+depend on neither: a batch is the same batch in every worker.
 """
 
 from __future__ import annotations

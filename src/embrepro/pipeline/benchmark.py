@@ -96,7 +96,7 @@ def run(config: Config, layout: Layout, key: str) -> SpeedReport:
 
 
 def _record_unavailable(config: Config, layout: Layout, key: str, threads: int) -> SpeedReport:
-    """Of a model that could not be had: a report without it."""
+    """Of a model that could not be obtained: a report without it."""
     machine = _machine(config, layout, threads)
     report = SpeedReport(baseline=config.baseline, machine=machine, models={}, throughput_ratio={}, latency_ratio={})
     write_json(layout.benchmark(key), report.model_dump())

@@ -80,7 +80,7 @@ def run(config: Config, layout: Layout, key: str, part: tuple[int, int] = (1, 1)
 
 
 def _record_unavailable(config: Config, layout: Layout, key: str, why: str) -> Record:
-    """Of a model that could not be had: the reason for every task. Embeddings of an earlier run stay."""
+    """Of a model that could not be obtained: the reason for every task. Embeddings of an earlier run stay."""
     console.say_error(f"encode {key}: {why}")
     leaves = [leaf for request in registry.resolve(config.tasks) for leaf in request.leaves()]
     lost = {leaf.name: TaskOutcome(status=why, stage="download") for leaf in leaves}

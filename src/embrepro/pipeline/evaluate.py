@@ -142,7 +142,7 @@ def run(config: Config, layout: Layout, key: str) -> Record:
 
 
 def _record_unavailable(config: Config, layout: Layout, key: str, encoded: Record) -> Record:
-    """Of a model that could not be had: the reason for every requested task. Results of an earlier run stay."""
+    """Of a model that could not be obtained: the reason for every requested task. Results of an earlier run stay."""
     lost = next(iter(encoded.tasks.values()))
     record = Record(made_for=encoded.made_for)
     for request in registry.resolve(config.tasks):

@@ -18,7 +18,7 @@ def fill(config: Config, folder: Path) -> None:
     """Copy every model and data set of a configuration into a mirror; what it holds already stays.
 
     Raises:
-        KitError: something could not be had; it is named, and everything else is in the mirror.
+        KitError: something could not be obtained; it is named, and everything else is in the mirror.
     """
     lost: list[str] = []
     for weights in _weights(config):

@@ -87,7 +87,7 @@ def table(found: Sequence[State], now: float) -> Table | str:
 
 
 def watch(root: Path = Path(), *, once: bool = False) -> None:
-    """Show work under way until Ctrl-C; print it once where asked to, or where nobody looks at a terminal."""
+    """Show work under way until Ctrl-C; print it once where asked to, or where the output is no terminal."""
     width = None if sys.stdout.isatty() else PIPE_WIDTH
     console = Console(highlight=False, markup=False, file=sys.stdout, width=width)
     if once or not console.is_terminal:

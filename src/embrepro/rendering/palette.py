@@ -1,6 +1,6 @@
 """Colours by meaning, for light and dark; charts carry the light ones, which the style sheet maps.
 
-Chosen so that no pair that must be told apart differs in hue alone: candidate and baseline differ in
+Chosen so that no pair that must be distinguished differs in hue alone: candidate and baseline differ in
 saturation and in shape, better and worse in lightness and in words.
 """
 

@@ -28,7 +28,7 @@ from embrepro.sources.snapshots import Snapshot
 
 SNAPSHOT = "snapshot"
 UNAVAILABLE = "unavailable.json"
-"""Beside a model's files: why the model that the configuration asks for could not be had. What lies there is another."""
+"""Beside a model's files: why the model that the configuration asks for could not be obtained. What lies there is another."""
 
 
 class ModelManifest(BaseModel):
@@ -91,7 +91,7 @@ def fetch(
 
 
 def mark_unavailable(folder: Path, reason: str) -> None:
-    """Record in a model's folder that it could not be had; files of an earlier fetch stay, and are not used."""
+    """Record in a model's folder that it could not be obtained; files of an earlier fetch stay, and are not used."""
     write_json(folder / UNAVAILABLE, {"reason": reason})
 
 
@@ -105,7 +105,7 @@ def read(folder: Path) -> tuple[ModelManifest, Path]:
     """A fetched model's manifest and snapshot folder, every file compared with its SHA-256.
 
     Raises:
-        SourceError: the model could not be had, or a file is missing or damaged.
+        SourceError: the model could not be obtained, or a file is missing or damaged.
     """
     if reason := why_unavailable(folder):
         raise SourceError(reason)

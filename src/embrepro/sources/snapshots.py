@@ -1,4 +1,4 @@
-"""Folders of pinned, checked files: of a model or a data set, whoever served them.
+"""Folders of pinned, checked files: of a model or a data set, from any source.
 
 The order is mirror, package, hub. A package comes before the hub because its checksums prove the same bytes and it
 needs no second service. Whatever served the files, links that lead out are refused, pinned SHA-256 sums are compared,
@@ -253,11 +253,11 @@ def _from_hub(
     wanted = f"{noun} {repository} at revision {revision}"
     looked = _looked_in(kind, repository, mirror)
     if problem := hub.problem():
-        raise SourceError(f"{wanted} cannot be had: {looked}{problem}. {_remedy()}")
+        raise SourceError(f"{wanted} cannot be obtained: {looked}{problem}. {_remedy()}")
     try:
         folder = hub.fetch(kind, repository, revision, choose)
     except SourceError as error:
-        raise SourceError(f"{wanted} cannot be had: {looked}{error}. {_remedy()}") from None
+        raise SourceError(f"{wanted} cannot be obtained: {looked}{error}. {_remedy()}") from None
     return Snapshot(folder, "hub", Path(constants.HF_HUB_CACHE))
 
 

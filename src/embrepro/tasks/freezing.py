@@ -86,7 +86,7 @@ def freeze(request: Request, folder: Path, mirror: Path | None, pin: Pin | None 
     """Load a task from its source and write its data and manifest to `folder`.
 
     Raises:
-        SourceError: the data cannot be had or is damaged.
+        SourceError: the data cannot be obtained or is damaged.
         TaskError: mteb cannot load it, a split is empty or absent, it has other sizes than mteb's statistics say, its
             rows are not those of its pin, or it keeps state that cannot be frozen.
     """

@@ -1,6 +1,6 @@
 """Pins of data sets: the hash of the rows of each split and subset as they are frozen, in `conf/pins/<task>.yaml`.
 
-A pin is written after a first look (`embrepro pin`) and compared ever after, whoever serves the files. It holds for one
+A pin is written after a first look (`embrepro pin`) and compared from then on, for every source. It holds for one
 revision of a data set: where mteb asks for another, the data has no pin, and is marked so.
 """
 
