@@ -138,12 +138,12 @@ class TestThinness:
     def test_every_make_target_exists(self, workflow: Path) -> None:
         targets = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
         used = {word for script in _scripts(workflow) for word in re.findall(r"\bmake ([a-z-]+)", script)}
-        assert used
         assert used <= targets
 
     @each_workflow
     def test_every_script_exists(self, workflow: Path) -> None:
         used = {word for script in _scripts(workflow) for word in re.findall(r"\b(scripts/[\w-]+)", script)}
+        assert used or any("make " in script for script in _scripts(workflow))
         assert [name for name in used if not os.access(REPOSITORY / name, os.X_OK)] == []
 
     def test_the_comparison_is_one_call_of_a_script(self) -> None:
