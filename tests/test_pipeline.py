@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -39,6 +40,17 @@ def test_a_second_run_does_nothing(project: Checkout) -> None:
     said = project.run("dvc", "repro")
     assert "Data and pipelines are up to date." in said
     assert "Running stage" not in said
+
+
+def test_a_comment_runs_no_stage_and_code_exactly_those_that_import_it(project: Checkout) -> None:
+    module = project.folder / "src" / "embrepro" / "rendering" / "render_html.py"
+    text = module.read_text(encoding="utf-8")
+    module.write_text(f"{text}# a comment\n", encoding="utf-8")
+    assert re.findall(r"Running stage '([\w@]+)'", project.run("dvc", "repro")) == ["code"]
+    module.write_text(f"{text}changed = True\n", encoding="utf-8")
+    project.run("dvc", "repro", "code")
+    assert set(json.loads(project.run("dvc", "status", "--json"))) == {"report"}
+    restore(project)
 
 
 def test_another_candidate_leaves_the_baseline_alone(project: Checkout) -> None:
