@@ -51,14 +51,18 @@ LIBRARIES = (
 
 @functools.cache
 def programs() -> Path:
-    """A folder with an `embrepro` that works as told above, for the front of a PATH; it serves this process's tests."""
+    """A folder for the front of a PATH, with programs that work as told above; they serve this process's tests.
+
+    `embrepro` is the kit's program; `python-with-libraries CODE` runs Python code.
+    """
     from embrepro import numerics
 
     folder = Path(tempfile.mkdtemp(prefix="preloaded-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    call = shlex.join([sys.executable, "-SE", __file__, "call", str(folder / "socket")])
-    (folder / "embrepro").write_text(f'#!/bin/sh\nexec {call} "$@"\n')
-    (folder / "embrepro").chmod(0o755)
+    for name in ("embrepro", "python-with-libraries"):
+        call = shlex.join([sys.executable, "-SE", __file__, "call", str(folder / "socket"), name])
+        (folder / name).write_text(f'#!/bin/sh\nexec {call} "$@"\n')
+        (folder / name).chmod(0o755)
     # What libraries read when they are imported, and cannot be told later.
     early = {**numerics.INSTRUCTION_SET, **numerics.ONE_THREAD, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -117,10 +121,14 @@ def _become(message: dict[str, Any], streams: list[int]) -> NoReturn:
     os.environ.update(message["environment"])
     os.chdir(message["folder"])
     sys.path[:0] = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
-    sys.argv = ["embrepro", *message["arguments"]]
+    program, *arguments = message["arguments"]
     code = 1
     try:
-        runpy.run_module("embrepro.cli", run_name="__main__", alter_sys=False)
+        if program == "embrepro":
+            sys.argv = ["embrepro", *arguments]
+            runpy.run_module("embrepro.cli", run_name="__main__", alter_sys=False)
+        else:
+            exec(arguments[0], {})
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)

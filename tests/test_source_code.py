@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+import preloaded
 from conftest import REPOSITORY
 from embrepro import source_code
 from embrepro.source_code import PACKAGE, STAGES, code_hash, dependencies
@@ -72,8 +73,11 @@ def test_data_files_of_a_package_count(data: str, stages: set[str], package: Pat
 @pytest.mark.parametrize("stage", STAGES)
 def test_whatever_python_loads_for_a_stage_is_among_its_dependencies(stage: str) -> None:
     code = f"import sys, {STAGES[stage]}; print([name for name in sys.modules if name.startswith('embrepro')])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    python = preloaded.programs() / "python-with-libraries"
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "src")}
+    done = subprocess.run([python, code], capture_output=True, text=True, check=True, env=environment)
     loaded = set(yaml.safe_load(done.stdout.splitlines()[-1]))
+    assert STAGES[stage] in loaded
     assert loaded - set(dependencies(STAGES[stage])) == set()
 
 
