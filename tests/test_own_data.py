@@ -14,6 +14,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from local_workflow import make_project
 from typer.testing import CliRunner
 
 import tiny_mirror

@@ -753,7 +753,7 @@ def test_a_refetch_that_fails_costs_nothing(project: Layout, done: Layout, sourc
     before = times(*folders)
     spoil_key(project.tasks / STS)
     metrics = run(configuration(sources, source__mirror=str(tmp_path)), project)
-    assert "cannot be had" in metrics["status"]["big"][STS]
+    assert "cannot be obtained" in metrics["status"]["big"][STS]
     assert metrics["models"]["big"]["scores"][RETRIEVAL] is not None
     assert times(*folders) == before
     run(configuration(sources), project)

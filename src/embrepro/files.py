@@ -118,7 +118,8 @@ def replacing(path: Path) -> Iterator[Path]:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
     try:
         yield unfinished
-        unfinished.chmod(0o666 & ~_umask())  # some writers leave their files to their owner alone
+        # Some writers leave their files to their owner alone
+        unfinished.chmod(0o666 & ~_umask())
         unfinished.replace(path)
     except Exception as error:
         if full := _no_room(error, path):
@@ -168,7 +169,8 @@ def scratch_folder() -> Iterator[Path]:
             shutil.rmtree(leftover, ignore_errors=True)
             os.close(held)
     folder, held = Path(), None
-    while held is None:  # another run may have taken the new folder for a leftover
+    # Another run may have taken the new folder for a leftover
+    while held is None:
         folder = Path(tempfile.mkdtemp(prefix=SCRATCH))
         held = _locked_folder(folder)
     try:

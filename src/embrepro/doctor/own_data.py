@@ -13,9 +13,8 @@ from embrepro.config.names import shortened
 from embrepro.errors import ConfigError
 from embrepro.own_data import definition, reading
 from embrepro.own_data.definition import FOLDER
-from embrepro.own_data.reading import OwnData, Table
+from embrepro.own_data.reading import OwnData, OwnTable
 
-Severity = Literal["error", "warning"]
 TEXTS = ("text", "title", "sentence1", "sentence2", "query", "document")
 KEYS = {
     "classification": ("text",),
@@ -33,7 +32,7 @@ class Concern:
     """One thing that is likely wrong, how often it occurs, and where first."""
 
     task: str
-    severity: Severity
+    severity: Literal["error", "warning"]
     where: str
     what: str
     advice: str
@@ -79,7 +78,7 @@ def _concerns(name: str, data: OwnData) -> Iterator[Concern]:
         yield from _labels(name, data)
 
 
-def _empty(name: str, table: Table) -> Iterator[Concern]:
+def _empty(name: str, table: OwnTable) -> Iterator[Concern]:
     for column in set(table.columns).intersection(TEXTS) - {"title"}:
         rows = [row for row, text in enumerate(table.columns[column]) if not text.strip()]
         if rows:
@@ -89,7 +88,7 @@ def _empty(name: str, table: Table) -> Iterator[Concern]:
             )  # fmt: skip
 
 
-def _duplicates(name: str, table: Table, key: tuple[str, ...]) -> Iterator[Concern]:
+def _duplicates(name: str, table: OwnTable, key: tuple[str, ...]) -> Iterator[Concern]:
     """Rows with the same texts: repeated ones, and those that contradict each other, which no model can get right."""
     key = tuple(column for column in key if column in table.columns)
     judged = next((column for column in ("label", "score") if column in table.columns), None)

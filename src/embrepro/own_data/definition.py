@@ -18,7 +18,7 @@ FOLDER = Path("own-data")
 """One folder a task, called like the task; the download stage depends on all of it."""
 DEFINITION = "task.yaml"
 PAGE = "docs/own-data.md"
-Kind = Literal["retrieval", "reranking", "sts", "pair-classification", "classification", "clustering", "bitext"]
+OwnTaskType = Literal["retrieval", "reranking", "sts", "pair-classification", "classification", "clustering", "bitext"]
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "sts": ("sentence1", "sentence2", "score"),
@@ -46,7 +46,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 class Definition(Strict):
     """What the files beside a `task.yaml` make."""
 
-    type: Kind
+    type: OwnTaskType
     languages: list[str] = Field(min_length=1, description="ISO 639-3 code and script, such as eng-Latn")
     description: str = ""
     licence: str | None = Field(default=None, description="in mteb's words, such as cc-by-4.0; null where not known")

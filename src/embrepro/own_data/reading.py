@@ -29,7 +29,7 @@ OPTIONAL = frozenset({"title"})
 
 
 @dataclass(frozen=True)
-class Table:
+class OwnTable:
     """Checked columns of one file, with the line that each row stands in."""
 
     path: Path
@@ -54,9 +54,9 @@ class OwnData:
     """The files of one task: a table a split, or corpus, queries and a table of qrels a split."""
 
     definition: Definition
-    splits: dict[str, Table]
-    corpus: Table | None = None
-    queries: Table | None = None
+    splits: dict[str, OwnTable]
+    corpus: OwnTable | None = None
+    queries: OwnTable | None = None
     unjudged: list[int] = field(default_factory=list)
     """Rows of the queries that no qrels name, which are left out."""
 
@@ -131,11 +131,11 @@ Check = Callable[[Any], Any]
 """The value that a row means, or ValueError in words."""
 
 
-def _table(path: Path, kinds: Mapping[str, Check], renamed: Mapping[str, str] | None = None) -> Table:
+def _table(path: Path, kinds: Mapping[str, Check], renamed: Mapping[str, str] | None = None) -> OwnTable:
     """Columns of a file, every value checked; other columns of the file are left out."""
     names = {column: (renamed or {}).get(column, column) for column in kinds}
     columns: dict[str, list[Any]] = {column: [] for column in kinds}
-    table = Table(path, columns, [])
+    table = OwnTable(path, columns, [])
     for line, row in _rows(path):
         table.lines.append(line)
         for column, check in kinds.items():
@@ -266,7 +266,7 @@ _CHECKS: dict[str, Check] = {
 }
 
 
-def _identifiers(table: Table) -> set[str]:
+def _identifiers(table: OwnTable) -> set[str]:
     """All identifiers of a corpus or of queries, each of which stands once."""
     seen: dict[str, int] = {}
     for row, name in enumerate(table.columns["_id"]):
@@ -278,7 +278,7 @@ def _identifiers(table: Table) -> set[str]:
     return set(seen)
 
 
-def _expect_known(qrels: Table, known: Mapping[str, set[str]], files: Mapping[str, Path]) -> None:
+def _expect_known(qrels: OwnTable, known: Mapping[str, set[str]], files: Mapping[str, Path]) -> None:
     seen: dict[tuple[str, str], int] = {}
     pairs = zip(qrels.columns["query-id"], qrels.columns["corpus-id"], strict=True)
     for row, pair in enumerate(pairs):
@@ -297,7 +297,7 @@ def _expect_known(qrels: Table, known: Mapping[str, set[str]], files: Mapping[st
             raise qrels.refuse(row, f"score: expected a whole number from 0 on, got {score}", "0 is not relevant")
 
 
-def _expect_positives(qrels: Table) -> None:
+def _expect_positives(qrels: OwnTable) -> None:
     """Each query has a relevant document, or its score would be 0 whatever the model."""
     relevant = {
         query for query, score in zip(qrels.columns["query-id"], qrels.columns["score"], strict=True) if score > 0
@@ -309,7 +309,7 @@ def _expect_positives(qrels: Table) -> None:
             )
 
 
-def _expect_ranked(table: Table) -> None:
+def _expect_ranked(table: OwnTable) -> None:
     """Each document of a query stands once, and one at least is relevant."""
     seen: dict[tuple[str, str], int] = {}
     columns = table.columns
@@ -322,7 +322,7 @@ def _expect_ranked(table: Table) -> None:
             raise table.refuse(row, f"query {shortened(pair[0])} has no document with a relevance above 0", "add one")
 
 
-def _expect_one_kind_of_label(splits: Mapping[str, Table]) -> None:
+def _expect_one_kind_of_label(splits: Mapping[str, OwnTable]) -> None:
     """Labels are texts, or whole numbers; those of CSV are numbers where all of them, in every split, can be."""
     values: list[Any] = [value for table in splits.values() for value in table.columns["label"]]
     if all(isinstance(value, int) or _is_whole(value) for value in values):

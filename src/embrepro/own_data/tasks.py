@@ -25,7 +25,7 @@ from embrepro.errors import ConfigError
 from embrepro.own_data import definition as definitions
 from embrepro.own_data import reading
 from embrepro.own_data.definition import DEFINITION, FOLDER, Definition
-from embrepro.own_data.reading import OwnData, Table
+from embrepro.own_data.reading import OwnData, OwnTable
 
 CLASSES: dict[str, tuple[type[AbsTask], str, str, str]] = {
     "retrieval": (AbsTaskRetrieval, "Retrieval", "t2t", "ndcg_at_10"),
@@ -116,7 +116,7 @@ def _dataset(data: OwnData) -> Any:  # noqa: ANN401 - what mteb's class keeps
     )
 
 
-def _searched(data: OwnData, qrels: Table) -> RetrievalSplitData:
+def _searched(data: OwnData, qrels: OwnTable) -> RetrievalSplitData:
     """A split of a retrieval task: its own queries alone, as mteb's loader has them, and the whole corpus."""
     assert data.corpus is not None and data.queries is not None
     corpus, queries = data.corpus.columns, data.queries.columns
@@ -134,7 +134,7 @@ def _searched(data: OwnData, qrels: Table) -> RetrievalSplitData:
     )
 
 
-def _ranked(table: Table) -> RetrievalSplitData:
+def _ranked(table: OwnTable) -> RetrievalSplitData:
     """A split of a reranking task: each distinct text is a query or a document, numbered as it first appears."""
     queries, documents = (
         {text: place for place, text in enumerate(dict.fromkeys(table.columns[name]))} for name in ("query", "document")

@@ -33,7 +33,7 @@ def run(config: Config, layout: Layout) -> Record:
 
     Raises:
         ConfigError: an unknown task, language or subset, malformed files of one's own, or a device that is not there.
-        SourceError: no model at all can be had, or one's folder on this machine is not there.
+        SourceError: no model at all can be obtained, or one's folder on this machine is not there.
     """
     mirror = config.mirror
     expect_device(config.device)
@@ -50,7 +50,7 @@ def run(config: Config, layout: Layout) -> Record:
             record.tasks[leaf.name] = _freeze(leaf, layout, mirror, rerank)
             work.advance(1)
     keep_only(layout.models, set(config.models))
-    # A task that cannot be had now keeps the data of an earlier run, which serves again once it can.
+    # A task that cannot be obtained now keeps the data of an earlier run, which serves again once it can.
     keep_only(layout.tasks, set(record.tasks))
     record.write(layout.download_record)
     return record
@@ -66,7 +66,7 @@ def _expect_own_files(requested: list[Request]) -> None:
 
 
 def _fetch_models(config: Config, layout: Layout, mirror: Path | None) -> None:
-    """Fetch every model; one that cannot be had is marked and does not stop the others, unless there are none."""
+    """Fetch every model; one that cannot be obtained is marked and does not stop the others, unless there are none."""
     lost = {}
     for key, model in config.models.items():
         started = time.monotonic()

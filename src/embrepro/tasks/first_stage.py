@@ -65,7 +65,8 @@ def rank(task: AbsTask, folder: Path, depth: int) -> FirstStage:
 def _rank(task: AbsTask, folder: Path, depth: int) -> float:
     import mteb
 
-    with scratch_folder() as predictions, redirect_stderr(StringIO()):  # mteb's BM25 shows bars whatever it is told
+    # mteb's BM25 shows bars whatever it is told
+    with scratch_folder() as predictions, redirect_stderr(StringIO()):
         result = mteb.evaluate(
             mteb.get_model(MODEL),
             task,
