@@ -14,10 +14,10 @@ from typing import Any
 
 import polars as pl
 import pytest
-from local_workflow import make_project
 from typer.testing import CliRunner
 
 import tiny_mirror
+from checkout import small_project
 from conftest import REPOSITORY, build_static_model
 from embrepro.cli import app
 from embrepro.config.compose import compose_values
@@ -343,7 +343,7 @@ def test_check_data_ends_with_1_where_something_is_wrong(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_the_page_takes_a_newcomer_from_a_folder_to_a_report(tmp_path: Path) -> None:
-    project = make_project(tmp_path / "kit")
+    project = small_project(tmp_path / "kit")
     page = (REPOSITORY / "docs" / "own-data.md").read_text(encoding="utf-8")
     commands = "\n".join(re.findall(r"^```bash\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
     done = subprocess.run(

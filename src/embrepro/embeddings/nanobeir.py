@@ -188,7 +188,8 @@ class _CrossEncoderEvaluator(_Frozen, CrossEncoderNanoBEIREvaluator):
             aggregate_key=settings.aggregate_key,
         )
         for evaluator in self.evaluators:
-            for sample in evaluator.samples:  # the library puts them in the order of a set, another in each process
+            # The library puts them in the order of a set, another in each process
+            for sample in evaluator.samples:
                 cast("list[str]", sample["positive"]).sort()
 
 

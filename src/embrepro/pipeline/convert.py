@@ -36,7 +36,7 @@ def convert(key: str, config: Config, conf: Path = Path("conf")) -> Path:
 
     Raises:
         ConfigError: there is no such model, or it comes from no repository.
-        SourceError: the pickle cannot be had, there is none, or what came out is not its weights.
+        SourceError: the pickle cannot be obtained, there is none, or what came out is not its weights.
         ContainerError: there is no engine or no image, or the container failed.
     """
     path = conf / "model" / f"{key}.yaml"

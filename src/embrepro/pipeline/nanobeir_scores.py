@@ -97,7 +97,8 @@ def _evaluated(
                 for path in unfinished.glob("NanoBEIR_*.csv"):
                     path.unlink()
             files = {f"{FOLDER}/{path.name}": sha256(path) for path in sorted(unfinished.glob("*.csv"))}
-    except Exception as error:  # must not take the tasks' scores down; it becomes a row with its reason
+    except Exception as error:
+        # Must not take the tasks' scores down; it becomes a row with its reason
         return TaskOutcome(status=reason(error), stage="")
     scores = {name: value for name, value in found.scores.items() if not (missing and name.startswith("NanoBEIR_"))}
     details = {"evaluator": found.evaluator, "primary_metric": found.primary_metric, "scores": scores}

@@ -35,7 +35,8 @@ UNUSED_FILES = [
 ]
 CONVERTED = Path(".embrepro") / "converted"
 """A mirror of models that `embrepro convert` has converted from pickles."""
-COMMIT_OR_ITS_START = re.compile(r"[0-9a-f]{7,}")  # mteb pins some data sets by the first seven digits of a commit
+# mteb pins some data sets by the first seven digits of a commit
+COMMIT_OR_ITS_START = re.compile(r"[0-9a-f]{7,}")
 
 
 @dataclass(frozen=True)

@@ -266,7 +266,8 @@ def _list_pairs(task: AbsTask) -> RequestList:
             return self.generator.standard_normal(len(queries), dtype=np.float32)
 
     listed = _what_is_asked(StandIn(), task, recorder)
-    if nanobeir.is_nanobeir(task):  # whose own evaluator scores relevant documents that BM25 did not find, too
+    # Whose own evaluator scores relevant documents that BM25 did not find, too
+    if nanobeir.is_nanobeir(task):
         recorder.also(nanobeir.data(task).positive_pairs())
         return recorder.request_list()
     return listed
