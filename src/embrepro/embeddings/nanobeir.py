@@ -40,7 +40,7 @@ AGGREGATES: dict[str, Callable[[list[float]], Any]] = {
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredTask:
     """One data set with what a model made of it.
 
     `table` is the request list's, of distinct texts or pairs, `rows` what is stored for each of its rows, and `ranking`,
@@ -69,7 +69,7 @@ class NanoScores:
 
 def evaluate(
     settings: NanoBeir,
-    stored: Mapping[str, Stored],
+    stored: Mapping[str, StoredTask],
     family: Literal["dense", "sparse", "cross-encoder"],
     *,
     similarity: str | None = None,
@@ -104,7 +104,7 @@ def evaluate(
 
 
 def _evaluator(
-    settings: NanoBeir, stored: Mapping[str, Stored], max_active_dims: int | None, *, sparse: bool
+    settings: NanoBeir, stored: Mapping[str, StoredTask], max_active_dims: int | None, *, sparse: bool
 ) -> _DenseEvaluator | _SparseEvaluator:
     arguments: dict[str, Any] = settings.model_dump(
         include={
@@ -125,7 +125,7 @@ def _evaluator(
 class _Frozen:
     """Reads frozen data where the library would ask the hub; mixed into its evaluators."""
 
-    _stored: Mapping[str, Stored]
+    _stored: Mapping[str, StoredTask]
 
     def _load_dataset_subset_split(self, subset: str, split: str, required_columns: list[str]) -> Dataset:
         found = self._stored[_short_name(split)]
@@ -159,7 +159,7 @@ class _DenseEvaluator(_Frozen, NanoBEIREvaluator):
     library_name = NanoBEIREvaluator.__name__
     information_retrieval_class = _DenseOfItsData
 
-    def __init__(self, stored: Mapping[str, Stored], **arguments: Any) -> None:  # noqa: ANN401
+    def __init__(self, stored: Mapping[str, StoredTask], **arguments: Any) -> None:  # noqa: ANN401
         self._stored = stored
         super().__init__(dataset_names=list(stored), **arguments)
 
@@ -168,7 +168,7 @@ class _SparseEvaluator(_Frozen, SparseNanoBEIREvaluator):
     library_name = SparseNanoBEIREvaluator.__name__
     information_retrieval_class = _SparseOfItsData
 
-    def __init__(self, stored: Mapping[str, Stored], **arguments: Any) -> None:  # noqa: ANN401
+    def __init__(self, stored: Mapping[str, StoredTask], **arguments: Any) -> None:  # noqa: ANN401
         self._stored = stored
         super().__init__(dataset_names=list(stored), **arguments)
 
@@ -176,7 +176,7 @@ class _SparseEvaluator(_Frozen, SparseNanoBEIREvaluator):
 class _CrossEncoderEvaluator(_Frozen, CrossEncoderNanoBEIREvaluator):
     library_name = CrossEncoderNanoBEIREvaluator.__name__
 
-    def __init__(self, settings: NanoBeir, stored: Mapping[str, Stored]) -> None:
+    def __init__(self, settings: NanoBeir, stored: Mapping[str, StoredTask]) -> None:
         self._stored = stored
         super().__init__(
             dataset_names=list(stored),
@@ -196,7 +196,7 @@ class _CrossEncoderEvaluator(_Frozen, CrossEncoderNanoBEIREvaluator):
 class _StoredEmbeddings:
     """What the evaluators ask of a model: its similarity, and embeddings of the texts of a data set."""
 
-    def __init__(self, stored: Mapping[str, Stored], similarity: str) -> None:
+    def __init__(self, stored: Mapping[str, StoredTask], similarity: str) -> None:
         self.similarity_fn_name = similarity
         self.similarity = SimilarityFunction.to_similarity_fn(similarity)
         self.model_card_data = _NO_CARD
@@ -212,7 +212,7 @@ class _StoredRows:
 
     sparsity = staticmethod(SparseEncoder.sparsity)
 
-    def __init__(self, stored: Stored) -> None:
+    def __init__(self, stored: StoredTask) -> None:
         self._rows = stored.rows
         self._places = _places(stored)
 
@@ -232,7 +232,7 @@ class _StoredRows:
 class _StoredScores:
     """What the evaluator asks of a cross-encoder: scores of pairs."""
 
-    def __init__(self, stored: Mapping[str, Stored]) -> None:
+    def __init__(self, stored: Mapping[str, StoredTask]) -> None:
         self.model_card_data = _NO_CARD
         self._scores = {
             pair: float(each.rows[row, 0]) for each in stored.values() for pair, row in _places(each).items()
@@ -249,7 +249,7 @@ class _StoredScores:
 _NO_CARD = SimpleNamespace(set_evaluation_metrics=lambda *_, **__: None)
 
 
-def _places(stored: Stored) -> dict[tuple[str, str], int]:
+def _places(stored: StoredTask) -> dict[tuple[str, str], int]:
     return {key: row for row, key in enumerate(stored.table.iter_rows())}
 
 

@@ -16,7 +16,7 @@ from embrepro.source_code import code_hash
 from embrepro.tasks import encode_requests, freezing, nanobeir, registry
 
 if TYPE_CHECKING:
-    from embrepro.embeddings.nanobeir import Stored
+    from embrepro.embeddings.nanobeir import StoredTask
 
 FOLDER = "nanobeir"
 """Of the record's details: what became of it, a task's outcome. Of a model's results: the library's CSV files."""
@@ -110,7 +110,7 @@ def _evaluated(
     return TaskOutcome(stage="", files=files, details=details)
 
 
-def _stored(layout: Layout, key: str, model: ModelConfig, name: str, encoded: Record) -> Stored:
+def _stored(layout: Layout, key: str, model: ModelConfig, name: str, encoded: Record) -> StoredTask:
     from embrepro.embeddings import nanobeir as evaluators
 
     task = TASKS[name]
@@ -119,7 +119,9 @@ def _stored(layout: Layout, key: str, model: ModelConfig, name: str, encoded: Re
     outcome = encoded.tasks[task]
     rows = store.read_recorded(path, len(listed.texts), str(outcome.key), outcome.files.get(path.name, ""))
     data = nanobeir.data(freezing.load_frozen(registry.request(task), folder))
-    return evaluators.Stored(data, listed.texts, rows.embeddings, nanobeir.bm25(folder) if model.scores_pairs else {})
+    return evaluators.StoredTask(
+        data, listed.texts, rows.embeddings, nanobeir.bm25(folder) if model.scores_pairs else {}
+    )
 
 
 def _say(key: str, outcome: TaskOutcome, kept: bool) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoFile
 
 Kind = Literal["datasets", "models"]
-Answer = TypeVar("Answer")
+Reply = TypeVar("Reply")
 
 CONNECT_SECONDS = 5.0
 ATTEMPTS = 4
@@ -171,7 +171,7 @@ def _compare(path: Path, file: RepoFile) -> None:
         raise _PassingFault(f"{file.path} came with another content than the hub lists: hash {found}, not {expected}")
 
 
-def _patiently(repository: str, ask: Callable[[], Answer]) -> Answer:
+def _patiently(repository: str, ask: Callable[[], Reply]) -> Reply:
     """Ask the hub, again where a fault may pass.
 
     Raises:
