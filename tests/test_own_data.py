@@ -29,7 +29,6 @@ from embrepro.own_data import definition, reading
 from embrepro.pipeline import download, encode, evaluate
 from embrepro.pipeline.records import Record
 from embrepro.tasks import freezing, main_scores, registry, samples
-from local_workflow import make_project
 from tiny_mirror import CLASSIFICATION, RERANKING, RETRIEVAL, STS
 
 REAL = (STS, CLASSIFICATION, RETRIEVAL, RERANKING)

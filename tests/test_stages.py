@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ from conftest import REPOSITORY, build_static_model
 from embrepro import suite
 from embrepro.config.compose import compose_values
 from embrepro.config.schema import Config, parse_config
-from embrepro.config.yaml_files import Strict
 from embrepro.errors import ConfigError, KitError, SourceError
 from embrepro.layout import Layout
 from embrepro.pipeline import aggregate, benchmark, check, download, encode, evaluate, report

@@ -29,7 +29,7 @@ ATTEMPTS = 3
 LOOK_AGAIN_SECONDS = 2.0
 PACKAGES = ("mteb", "numpy", "scipy", "scikit-learn", "sentence-transformers", "tokenizers", "torch", "transformers")
 
-Job = TypeVar("Job")
+AnyJob = TypeVar("AnyJob")
 
 
 class Worker(Protocol):
@@ -53,10 +53,10 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Answer(Generic[Job]):
+class JobAnswer(Generic[AnyJob]):
     """What became of a job: what it gave, or what went wrong."""
 
-    job: Job
+    job: AnyJob
     result: Any = None
     error: BaseException | None = None
 
@@ -101,13 +101,13 @@ def connected(executor: Executor) -> Iterator[Any]:
 def run(
     ray: Any,  # noqa: ANN401 - the module, which is loaded only on request
     worker: Callable[[], Worker],
-    jobs: Sequence[Job],
-    order: Callable[[Job], Any],
+    jobs: Sequence[AnyJob],
+    order: Callable[[AnyJob], Any],
     place: Place,
     *,
     most: int | None = None,
-    skip: Callable[[Job], bool] = lambda job: False,
-) -> Iterator[Answer[Job]]:
+    skip: Callable[[AnyJob], bool] = lambda job: False,
+) -> Iterator[JobAnswer[AnyJob]]:
     """Work off jobs on as many actors as the cluster has room for; answers come as they are ready.
 
     Args:
@@ -139,7 +139,7 @@ def run(
                     error = KitError(
                         f"the process that worked on it was lost {ATTEMPTS} times, most often for want of memory"
                     )
-                yield Answer(job, found, error)
+                yield JobAnswer(job, found, error)
             for actor in crew.free():
                 while waiting and skip(waiting[0]):
                     waiting.popleft()

@@ -23,7 +23,7 @@ from embrepro.executors import crew
 
 
 @dataclass(frozen=True)
-class Order:
+class ShardOrder:
     """A shard by itself: its task with no other texts than the shard's, in the order of encoding."""
 
     work: TaskShards
@@ -49,7 +49,7 @@ class Encoder:
             loaded = embrepro.models.load(Path(folder), self._model, self._device)
             self._encoder = embrepro.models.wrap(loaded, self._model, self._revision, embrepro.models.describe(loaded))
 
-    def work(self, order: Order) -> Rows:
+    def work(self, order: ShardOrder) -> Rows:
         """Embeddings of a shard's texts, or scores of its pairs."""
         return encode_shard(self._encoder, order.work, order.shard)
 
@@ -101,7 +101,7 @@ def encode_shards(
             yield task, index, answer.error
 
 
-def order(task: TaskShards, index: int) -> Order:
+def order(task: TaskShards, index: int) -> ShardOrder:
     """What an actor needs to encode one shard."""
     shard = task.plan.shard(index)
     edges = np.cumsum([0, *(len(batch) for batch in shard.batches)])
@@ -114,4 +114,4 @@ def order(task: TaskShards, index: int) -> Order:
         lengths=task.lengths[shard.rows],
         columns={},
     )
-    return Order(alone, Shard(index, batches))
+    return ShardOrder(alone, Shard(index, batches))

@@ -12,7 +12,7 @@ GIVEN, WRITTEN = "given", "written"
 
 
 @dataclass(frozen=True)
-class Order:
+class FilesOrder:
     """What to do, and the files that it needs by their path below the folder it is given."""
 
     what: Any
@@ -28,7 +28,7 @@ class FileWorker:
     def start(self) -> None:
         """Nothing is to be got ready."""
 
-    def work(self, order: Order) -> tuple[Any, dict[str, bytes]]:
+    def work(self, order: FilesOrder) -> tuple[Any, dict[str, bytes]]:
         """What `do` returned, and the files it wrote by name."""
         with tempfile.TemporaryDirectory(prefix="embrepro-work-") as folder:
             given, written = Path(folder) / GIVEN, Path(folder) / WRITTEN

@@ -313,11 +313,11 @@ def _score_on_ray(jobs: list[Job], key: str, config: Config) -> Iterator[tuple[s
             yield job.request.name, outcome
 
 
-def _order(job: Job) -> Any:  # noqa: ANN401 - executors.files.Order, which is loaded only on request
+def _order(job: Job) -> Any:  # noqa: ANN401 - executors.files.FilesOrder, which is loaded only on request
     from embrepro.executors import files
 
     frozen = {f"task/{name}": content for name, content in files.contents(job.task_folder).items()}
-    return files.Order(job, frozen | {job.embeddings.name: job.embeddings.read_bytes()})
+    return files.FilesOrder(job, frozen | {job.embeddings.name: job.embeddings.read_bytes()})
 
 
 def _score_in(job: Job, given: Path, written: Path) -> tuple[TaskOutcome, float]:

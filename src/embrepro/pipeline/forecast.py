@@ -57,7 +57,7 @@ def forecast(config: Config, layout: Layout, *, measure: bool = True) -> Forecas
     for key in config.models:
         folder = layout.models / key
         if why := model_sources.why_unavailable(folder):
-            models.append(_unknown(key, leaves, "nothing: the model could not be had", why))
+            models.append(_unknown(key, leaves, "nothing: the model could not be obtained", why))
         elif not (folder / "manifest.json").is_file():
             models.append(_unknown(key, leaves, "not known: the model is not downloaded"))
         else:

@@ -63,7 +63,8 @@ def fetch(
     """
     spec_hash = _spec_hash(model, numerics)
     if (kept := _kept(folder, spec_hash)) is not None:
-        if kept.asked != _asked(model, numerics):  # the same files, from a folder that lies elsewhere now
+        # The same files, from a folder that lies elsewhere now
+        if kept.asked != _asked(model, numerics):
             kept = kept.model_copy(update={"asked": _asked(model, numerics), "name": model.full_name})
             write_sealed(folder / "manifest.json", kept)
         (folder / UNAVAILABLE).unlink(missing_ok=True)
