@@ -14,9 +14,15 @@ import pytest
 from huggingface_hub import constants
 
 import tiny_mirror
-from embrepro.config.schema import Weights
+from conftest import REPOSITORY as REPO
+from conftest import build_static_model
+from embrepro.config.compose import compose_values
+from embrepro.config.schema import Weights, parse_config
 from embrepro.errors import SourceError
+from embrepro.layout import Layout
+from embrepro.pipeline import download, encode
 from embrepro.sources import hub, snapshots
+from embrepro.sources import models as model_sources
 from embrepro.tasks import freezing
 from embrepro.tasks.registry import Request
 from hub_server import Fault, HubServer, serving
@@ -182,3 +188,45 @@ def test_only_the_subsets_that_are_asked_for_are_fetched(server: HubServer, tmp_
     # The first configuration comes along: `datasets` learns the format from it.
     assert {name.partition("/")[0] for name in fetched} == {"README.md", "eng_Latn", "fra_Latn"}
     assert (published / "deu_Latn" / "test.parquet").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (Fault(401, {"X-Error-Code": "RepoNotFound"}), "(401): it is private, gated or misspelt"),
+        (Fault(403, {"X-Error-Code": "GatedRepo", "X-Error-Message": "gated"}), "it is gated: accept its terms at"),
+        (Fault(404, {"X-Error-Code": "RepoNotFound"}), "the hub has no such repository (404)"),
+    ],
+    ids=["401", "403", "404"],
+)
+def test_one_model_of_three_that_cannot_be_had_stops_no_other(
+    fault: Fault, reason: str, server: HubServer, tmp_path: Path
+) -> None:
+    names = ("static-model", "second-model", "third-model")
+    for name in names[1:]:
+        build_static_model(server.root / "models" / "tiny" / name / REVISION, seed=len(name))
+    server.faults["tiny/second-model"] = fault
+    values = compose_values(["device.threads=1"], REPO / "conf")
+    values["models"] = {
+        name.replace("-", "_"): {
+            "org": "tiny",
+            "name": name,
+            "family": "static",
+            "weights": {"org": "tiny", "name": name, "revision": REVISION},
+        }
+        for name in names
+    }
+    values |= {"candidate": "third_model", "baseline": "static_model"}
+    values["tasks"]["names"] = ["EmbreproTopicClustering"]
+    config, layout = parse_config(values, "test"), Layout(tmp_path / "project")
+    download.run(config, layout)
+    for key in ("static_model", "third_model"):
+        assert model_sources.read(layout.models / key)[0].source == "hub"
+    lost = encode.run(config, layout, "second_model").tasks["EmbreproTopicClustering"]
+    assert reason in lost.status
+    assert "HF_TOKEN" in lost.status or fault.status == 404
+    assert f"{server.endpoint}/tiny/second-model" in lost.status or fault.status == 404
+    server.faults.clear()
+    download.run(config, layout)
+    assert model_sources.why_unavailable(layout.models / "second_model") is None
