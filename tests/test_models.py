@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from conftest import REPOSITORY
@@ -17,6 +18,7 @@ from embrepro.catalogue.listing import CatalogueEntry
 from embrepro.cli import app
 from embrepro.config.model_files import FIGURES, read_model_file, read_model_files
 from embrepro.errors import ConfigError
+from embrepro.pipeline import pin
 from embrepro.rendering import render_html, render_markdown
 
 FILES = read_model_files(REPOSITORY / "conf")
@@ -74,6 +76,15 @@ def test_a_model_is_pinned_or_says_that_it_is_not() -> None:
         text = (REPOSITORY / "conf" / "model" / f"{file.key}.yaml").read_text(encoding="utf-8")
         assert file.pinned or f"Unpinned: `embrepro pin {file.key}`" in text, file.key
         assert text.startswith("# @package _global_\n")
+
+
+def test_pin_can_write_into_every_file_that_is_unpinned() -> None:
+    for file in FILES.values():
+        if not file.pinned:
+            path = REPOSITORY / "conf" / "model" / f"{file.key}.yaml"
+            weights = yaml.safe_load(pin._with_pins(path, file.key, "f" * 40, {"model.safetensors": "a" * 64}))
+            assert weights["models"][file.key]["weights"]["revision"] == "f" * 40
+            assert "published" in weights["models"][file.key]
 
 
 @pytest.mark.parametrize(
