@@ -29,8 +29,8 @@ def main() -> None:
     """Serve until standard input ends; every line on it kills the second node."""
     from ray.cluster_utils import Cluster
 
-    settings = {"num_cpus": 1, "object_store_memory": 200_000_000}
-    head = settings | {"include_dashboard": False}
+    settings = {"num_cpus": 1, "object_store_memory": 200_000_000, "include_log_monitor": False}
+    head = settings | {"include_dashboard": False, "no_monitor": True}
     cluster = Cluster(initialize_head=True, head_node_args=head | free_ports(), shutdown_at_exit=True)
     second = cluster.add_node(**settings, **free_ports())
     print(cluster.address, flush=True)  # noqa: T201
