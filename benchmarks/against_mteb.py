@@ -15,6 +15,7 @@ from benchmarks.measuring import Run
 from embrepro.config.schema import parse_config
 from embrepro.layout import Layout
 from embrepro.pipeline.records import Record
+from embrepro.tasks import main_scores
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -47,7 +48,10 @@ def main(argv: Sequence[str] | None = None) -> None:
                     measuring.run(measuring.kit("evaluate", key), chosen.folder),
                 )
             )
-        rows += _rows(key, theirs, ours, Record.read(layout.evaluate_record(key)))
+        record, folder = Record.read(layout.evaluate_record(key)), layout.results(config.models[key])
+        folder /= str(record.details["revision"])
+        scores = {name: main_scores.read_main_score(main_scores.path_of(folder, name)) for name in record.tasks}
+        rows += _rows(key, theirs, ours, scores)
     notes = [
         f"Download, which lists what each task asks for and is done once for all models, took {download.seconds:.0f} s.",
         "A task's time in the kit is that of its scoring; its encoding runs on all cores with the other tasks'.",
@@ -55,11 +59,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     measuring.keep(chosen.out, "against_mteb", vars(chosen), rows, notes)
 
 
-def _rows(key: str, theirs: list[Run], ours: list[tuple[Run, Run]], scored: Record) -> list[dict[str, Any]]:
+def _rows(key: str, theirs: list[Run], ours: list[tuple[Run, Run]], scores: dict[str, float]) -> list[dict[str, Any]]:
     found: dict[str, list[float]] = json.loads(theirs[-1].output.splitlines()[-1])
     mteb = measuring.median([run.seconds for run in theirs])
     kit = measuring.median([encode.seconds + evaluate.seconds for encode, evaluate in ours])
-    scores = {task: outcome.details["score"] for task, outcome in scored.tasks.items()}
     rows: list[dict[str, Any]] = [
         {
             "model": key,

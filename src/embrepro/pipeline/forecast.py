@@ -15,8 +15,7 @@ import psutil
 from embrepro.config.schema import Config
 from embrepro.embeddings import store
 from embrepro.embeddings.plan import batch_rule
-from embrepro.errors import KitError
-from embrepro.files import read_model
+from embrepro.errors import KitError, SourceError
 from embrepro.forecast.estimates import ENCODE, KEPT, Forecast, ModelForecast, TaskForecast
 from embrepro.layout import Layout
 from embrepro.pipeline import encode
@@ -42,7 +41,6 @@ def forecast(config: Config, layout: Layout, *, measure: bool = True) -> Forecas
 
     Raises:
         ConfigError: an unknown task, or a device that is not there.
-        SourceError: a model's files are damaged.
     """
     downloaded = Record.read_if_there(layout.download_record)
     remarks = ["Scoring is not in the estimates: it needs no model and takes seconds for most tasks."]
@@ -61,7 +59,12 @@ def forecast(config: Config, layout: Layout, *, measure: bool = True) -> Forecas
         elif not (folder / "manifest.json").is_file():
             models.append(_unknown(key, leaves, "not known: the model is not downloaded"))
         else:
-            models.append(_Model(config, layout, key, downloaded).forecast(leaves, measure=measure))
+            try:
+                models.append(_Model(config, layout, key, downloaded).forecast(leaves, measure=measure))
+            except SourceError as error:
+                models.append(
+                    _unknown(key, leaves, "not known: the model's files are not those asked for", reason(error))
+                )
     return Forecast(models, shutil.disk_usage(layout.root.resolve()).free, remarks)
 
 
@@ -84,7 +87,7 @@ class _Model:
     def __init__(self, config: Config, layout: Layout, key: str, downloaded: Record) -> None:
         self._config, self._layout, self._key, self._downloaded = config, layout, key, downloaded
         self._model, self._device = config.models[key], config.device
-        self._manifest = read_model(layout.models / key / "manifest.json", model_sources.ModelManifest)
+        self._manifest, _ = model_sources.read_for(layout.models / key, self._model, self._device.numerics)
         self._recipe = encode.recipe_of(self._model, self._device, self._manifest.content_hash)
         self._before = Record.read_if_there(layout.encode_record(key))
         self._encoder: Any = None
