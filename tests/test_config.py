@@ -137,6 +137,16 @@ def test_pairs_of_models_compose_with_the_baseline_first() -> None:
             assert set(chosen.models) == {model, baseline}
 
 
+def test_further_models_stand_between_the_two_that_are_compared() -> None:
+    chosen = composed("also=[wordllama,mpnet]")
+    assert (chosen.candidate, chosen.baseline) == ("static_minilm", "minilm")
+    assert list(chosen.models) == ["minilm", "wordllama", "mpnet", "static_minilm"]
+    assert composed("also=[]") == composed()
+    assert list(composed("also=[minilm,wordllama]", "model=wordllama").models) == ["minilm", "wordllama"]
+    with pytest.raises(ConfigError, match="did you mean wordllama"):
+        composed("also=[wordlama]")
+
+
 def test_a_task_set_of_one_line_is_whole(tmp_path: Path) -> None:
     """DVC composes `conf/` itself, and refuses a parameter of `dvc.yaml` that params.yaml lacks."""
     shutil.copytree(CONF, tmp_path / "conf")

@@ -135,6 +135,7 @@ def test_a_model_that_was_added_survives_that_its_experiment_is_kept(checkout: E
     [
         [
             "baseline=mpnet",
+            "also=[minilm,wordllama]",
             "tasks=english",
             "seed=7",
             "runtime=docker",

@@ -6,9 +6,17 @@ import numpy as np
 import polars as pl
 import pytest
 
+import report_data
+from embrepro.rendering import render_html, render_markdown
+from embrepro.report import run_report
+from embrepro.results import comparison
+from embrepro.results import summary as sm
+from embrepro.results.comparison import Scored
+from embrepro.results.ranking import rank
+from embrepro.results.summary import Ranking
 from embrepro.statistics import estimates, ranking
 from embrepro.statistics.resampling import StatisticsError
-from embrepro.tasks.samples import SCHEMA
+from embrepro.tasks.samples import SCHEMA, Samples
 
 
 def frame(scores: np.ndarray, targets: np.ndarray | None = None) -> pl.DataFrame:
@@ -120,3 +128,118 @@ def test_a_difference_that_can_just_be_detected_is_found_four_times_in_five() ->
         ranking.all_pairs(draws(np.array([0.5 + gap, 0.5]), 100, 1, seed)).distinct[0, 1] for seed in range(1, 101)
     ]
     assert 0.7 < np.mean(found) < 0.95
+
+
+# --- What a run says of many models
+
+TYPES = {"Search": "Retrieval", "Second": "Retrieval", "Pairs": "PairClassification"}
+
+
+def scored(means: dict[str, float], samples: int = 150) -> dict[str, dict[str, Scored]]:
+    """Scores of models with these true means on three tasks."""
+    found: dict[str, dict[str, Scored]] = {key: {} for key in means}
+    for place, task in enumerate(TYPES):
+        columns = scores(np.array(list(means.values())), samples, [9, place]).T
+        for key, column in zip(means, columns, strict=True):
+            found[key][task] = Scored(float(column.mean()), Samples("mean", [frame(column)]))
+    return found
+
+
+MEANS = {"fast": 0.5, "good": 0.62, "alike": 0.62, "bad": 0.3}
+
+
+@pytest.fixture(scope="module")
+def found() -> Ranking:
+    ranked = rank(scored(MEANS), TYPES, seed=42)
+    assert ranked is not None
+    return ranked
+
+
+def test_the_ranking_of_known_models(found: Ranking) -> None:
+    assert [model.key for model in found.models[2:]] == ["fast", "bad"]
+    assert {model.key: (model.rank_low, model.rank_high) for model in found.models} == {
+        "good": (1, 2),
+        "alike": (1, 2),
+        "fast": (3, 3),
+        "bad": (4, 4),
+    }
+    assert sorted(map(sorted, found.groups)) == [["alike", "good"], ["bad"], ["fast"]]
+    assert found.models[3].losses == 9 == found.models[3].comparisons
+    assert found.models[0].without_a_task in ((1, 1), (1, 2))
+    assert found.models[3].by_averaging == dict.fromkeys(found.models[3].by_averaging, 4)
+    assert {kind: sorted(keys) for kind, keys in found.best_by_type.items()} == {
+        "PairClassification": ["alike", "good"],
+        "Retrieval": ["alike", "good"],
+    }
+
+
+def test_a_model_without_a_score_is_named_and_not_ranked() -> None:
+    values = scored(MEANS)
+    del values["bad"]["Pairs"]
+    ranked = rank(values, TYPES, seed=42)
+    assert ranked is not None
+    assert ranked.unranked == {"bad": "1 of 3 tasks missing"}
+    assert "bad" not in {model.key for model in ranked.models}
+    del values["fast"]["Pairs"]
+    assert rank(values, TYPES, seed=42) is None, "two models are a comparison"
+
+
+def test_a_task_without_samples_counts_and_is_named() -> None:
+    values = scored(MEANS)
+    for key in values:
+        values[key]["Pairs"] = Scored(values[key]["Pairs"].score, None)
+    ranked = rank(values, TYPES, seed=42)
+    assert ranked is not None
+    assert list(ranked.untested) == ["Pairs"]
+    expected = np.mean([values["good"][task].score for task in TYPES])
+    assert next(model.mean_task for model in ranked.models if model.key == "good") == pytest.approx(expected)
+
+
+@pytest.fixture(scope="module")
+def reported(found: Ranking) -> tuple[str, str]:
+    """The report of the four models, as Markdown and as HTML."""
+    values = scored(MEANS)
+    roles = {"good": "candidate", "fast": "baseline"}
+    card = report_data.cards()[report_data.BASELINE]
+    cards = {key: card.model_copy(update={"key": key, "role": roles.get(key, "other")}) for key in MEANS}
+    rows = [
+        sm.TaskRow(
+            name=task,
+            type=kind,
+            metric="ndcg_at_10",
+            cells={key: sm.Cell(status="scored", score=values[key][task].score) for key in MEANS},
+        )
+        for task, kind in TYPES.items()
+    ]
+    means = {key: comparison.means({task: values[key][task].score for task in TYPES}, TYPES) for key in MEANS}
+    summary = report_data.summary(
+        baseline="fast", candidate="good", models=cards, tasks=rows, means=means, ranking=found, recommendations=[],
+        mean_differences=sm.MeanDifferences(), histograms=[], legacy=[], claims=[],
+    )  # fmt: skip
+    sizes = {"fast": (9000.0, 10.0), "good": (60.0, 90.0), "alike": (120.0, 45.0), "bad": (800.0, 30.0)}
+    speed = report_data.speed().model_copy(
+        update={"baseline": "fast", "models": {
+            key: report_data.model_speed(key, rate, 5.0, size, 64) for key, (rate, size) in sizes.items()
+        }, "throughput_ratio": {}, "latency_ratio": {}}
+    )  # fmt: skip
+    document = run_report.build(summary, report_data.provenance(), speed)
+    return render_markdown.render(document), render_html.render(document)
+
+
+def test_the_report_says_who_leads_and_what_to_pick(reported: tuple[str, str], found: Ranking) -> None:
+    first, second = (model.key for model in found.models[:2])
+    text, page = reported
+    assert f"{first} has the highest mean over tasks" in text
+    assert f"{second} cannot be told apart from it with this data" in text
+    assert "the fastest is alike" in text
+    assert "fast is the fastest of all" in text
+    assert "By task type, the best and those like it: PairClassification:" in text
+    for name in ("ranking", "robustness", "scores", "pairs"):
+        assert f'id="table-{name}"' in page, name
+
+
+def test_a_table_of_differences_has_but_the_two_compared_models_where_there_are_many(reported: tuple[str, str]) -> None:
+    head = next(line for line in reported[0].splitlines() if line.startswith("| Task | Type | Metric"))
+    assert "fast" in head
+    assert "good" in head
+    assert "alike" not in head

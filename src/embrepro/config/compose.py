@@ -43,7 +43,7 @@ def _expect_choices(overrides: Sequence[str], conf: Path) -> None:
     """Refuse an override that takes a group away, which Hydra refuses without naming it."""
     for override in overrides:
         group, _, value = override.partition("=")
-        if group in conf_files.GROUPS and value.strip() in ("", "null", "[]", "{}"):
+        if group in conf_files.GROUPS and group != "also" and value.strip() in ("", "null", "[]", "{}"):
             known = ", ".join(conf_files.options(conf, group))
             raise ConfigError(f"{override}: a run needs a choice of {group}; known: {known}")
 

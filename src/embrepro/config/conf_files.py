@@ -1,8 +1,9 @@
-"""The files of `conf/` as Hydra sees them, through a plugin: checked when they are chosen, and one for each baseline.
+"""The files of `conf/` as Hydra sees them, through a plugin: checked when they are chosen, and one for each part of a model.
 
 Hydra asks `ConfSource` about every file before it reads it, in `embrepro compose` and in `dvc exp run -S` alike. So a
 misspelt choice is refused with the nearest names and a faulty file with what is wrong in it, whoever composes. Choices
-of `baseline` have no files: each is derived from the model's file of that name, whose part `published` no run sees.
+of `baseline` and `also` have no files: each is derived from the model's file of that name, whose part `published` no
+run sees.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from embrepro.config.messages import suggest
 from embrepro.config.yaml_files import read_yaml
 from embrepro.errors import ConfigError
 
-GROUPS = ("model", "baseline", "tasks", "device", "runtime", "executor")
+GROUPS = ("model", "baseline", "also", "tasks", "device", "runtime", "executor")
+DERIVED = ("baseline", "also")
+"""Groups without files of their own: each choice is a model's file in another part."""
 PRESETS = "experiment"
 """The group of presets, of which a run may take one: `+experiment=analysis`."""
 OTHER_WORDS = {"device": {"gpu": "cuda", "nvidia": "cuda"}, "runtime": {"container": "docker", "podman": "docker"}}
@@ -59,7 +62,7 @@ class ConfSearchPath(SearchPathPlugin):
 
 
 class ConfSource(ConfigSource):
-    """Checks the files of `conf/` that are chosen, and serves the choices of `baseline`."""
+    """Checks the files of `conf/` that are chosen, and serves the choices of `baseline` and `also`."""
 
     def __init__(self, provider: str, path: str) -> None:
         super().__init__(provider=provider, path=path)
@@ -76,7 +79,7 @@ class ConfSource(ConfigSource):
 
     def is_group(self, config_path: str) -> bool:
         """Whether this source serves a group."""
-        return config_path == "baseline"
+        return config_path in DERIVED
 
     def is_config(self, config_path: str) -> bool:
         """Whether this source serves a file; a file of the kit's groups is checked on the way.
@@ -88,30 +91,31 @@ class ConfSource(ConfigSource):
         if group not in (*GROUPS, PRESETS) or not option:
             return False
         check_choice(self._conf, group, option)
-        return group in ("baseline", "model")
+        return group in (*DERIVED, "model")
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """A model's file without what is published of it; or a choice of `baseline`: the model's file, and the role."""
+        """A model's file without what is published of it; or a choice of `baseline` or `also`: that file, and the role."""
         group, _, option = config_path.removesuffix(".yaml").partition("/")
-        if group not in ("baseline", "model"):
+        if group not in (*DERIVED, "model"):
             raise ConfigLoadError(f"{config_path} is none of this source's files")
         if group == "model":
             config = OmegaConf.create(read_yaml(self._conf / "model" / f"{option}.yaml"))
             config.models[option].pop(PUBLISHED, None)
         else:
-            config = OmegaConf.create({"defaults": [f"/model/{option}"], "baseline": option})
+            role = {"baseline": option} if group == "baseline" else {}
+            config = OmegaConf.create({"defaults": [f"/model/{option}"], **role})
         return ConfigResult(
             provider=self.provider, path=f"{self.scheme()}://{self.path}", config=config, header={"package": "_global_"}
         )
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-        """The choices of `baseline`."""
-        return options(self._conf, "model") if config_path == "baseline" else []
+        """The choices of `baseline` and `also`."""
+        return options(self._conf, "model") if config_path in DERIVED else []
 
 
 def options(conf: Path, group: str) -> list[str]:
     """The choices of a group, sorted."""
-    folder = "model" if group == "baseline" else group
+    folder = "model" if group in DERIVED else group
     return sorted(file.stem for file in (conf / folder).glob("*.yaml"))
 
 
@@ -121,7 +125,7 @@ def check_choice(conf: Path, group: str, option: str) -> None:
     Raises:
         ConfigError: there is no such file, with the nearest names; git does not know it; or it is faulty.
     """
-    folder = "model" if group == "baseline" else group
+    folder = "model" if group in DERIVED else group
     path = conf / folder / f"{option}.yaml"
     if option not in (known := options(conf, group)):
         meant = OTHER_WORDS.get(group, {}).get(option.casefold())

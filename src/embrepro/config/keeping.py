@@ -104,6 +104,9 @@ def _write_conf(wanted: Mapping[str, Any]) -> None:
 def _choices(wanted: Mapping[str, Any]) -> dict[str, str]:
     """For each group, the choice that comes nearest to what is wanted; the roles name their models."""
     chosen = {"model": str(wanted["candidate"]), "baseline": str(wanted["baseline"])}
+    others = [key for key in wanted["models"] if key not in chosen.values()]
+    known = conf_files.options(Path("conf"), "model")
+    chosen["also"] = f"[{','.join(key for key in others if key in known)}]"
     now = dict(re.findall(r"^  - (\w+): (\w[\w-]*)", MAIN.read_text(encoding="utf-8"), re.MULTILINE))
     for group in ("tasks", "device", "runtime", "executor"):
         far = {}
@@ -118,7 +121,7 @@ def _choices(wanted: Mapping[str, Any]) -> dict[str, str]:
 def _write_choices(chosen: Mapping[str, str]) -> None:
     text = MAIN.read_text(encoding="utf-8")
     for group, option in chosen.items():
-        text, found = re.subn(rf"^(  - {group}: )\S+", rf"\g<1>{option}", text, flags=re.MULTILINE)
+        text, found = re.subn(rf"^(  - {group}: )(\[.*\]|\S+)", rf"\g<1>{option}", text, flags=re.MULTILINE)
         if found != 1:
             raise ConfigError(f"{MAIN}: expected one line '  - {group}: ...' in its defaults list, found {found}.")
     write_text(MAIN, text)

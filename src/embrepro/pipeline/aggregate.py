@@ -18,7 +18,7 @@ from embrepro.layout import Layout
 from embrepro.pipeline import scored as scored_stage
 from embrepro.pipeline.records import SUMMARY, Record, TaskOutcome, parameters
 from embrepro.progress import console
-from embrepro.results import comparison
+from embrepro.results import comparison, ranking
 from embrepro.results.comparison import Scored
 from embrepro.results.summary import (
     Cell,
@@ -69,6 +69,7 @@ def run(config: Config, layout: Layout) -> Summary:
         tasks=rows,
         means=means,
         mean_differences=mean_differences,
+        ranking=ranking.rank(scored, types, config.seed),
         histograms=_histograms(rows, scored),
         nanobeir=_nanobeir(records),
         sparsity=[row for key, record in records.items() for row in _sparsity(key, record)],
@@ -187,7 +188,7 @@ def _manifests(layout: Layout, requested: list[Request], records: dict[str, Reco
 
 def _card(config: Config, layout: Layout, key: str, record: Record) -> ModelCard:
     model = config.models[key]
-    role: Role = "candidate" if key == config.candidate else "baseline"
+    role: Role = "candidate" if key == config.candidate else "baseline" if key == config.baseline else "other"
     if why := model_sources.why_unavailable(layout.models / key):
         revision = (model.weights.revision if model.weights else None) or ""
         return ModelCard(

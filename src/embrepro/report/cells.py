@@ -23,6 +23,12 @@ def model_keys(summary: Summary) -> list[str]:
     return list(dict.fromkeys(first + others))
 
 
+def compared_keys(summary: Summary) -> list[str]:
+    """Models with a column of their own in a table of differences: all of up to three, else the two that are compared."""
+    keys = model_keys(summary)
+    return keys if len(keys) <= 3 else list(dict.fromkeys([summary.baseline, summary.candidate]))
+
+
 def role_of(summary: Summary, model: str) -> str:
     """The part a model plays in the comparison: baseline, candidate or other."""
     if model == summary.candidate:
@@ -57,8 +63,8 @@ def compares(summary: Summary) -> bool:
 
 
 def role_columns(summary: Summary) -> list[Column]:
-    """One numeric column per model, its role beneath its name."""
-    return [Column(key, note=summary.models[key].role, numeric=True) for key in model_keys(summary)]
+    """One numeric column per compared model, its role beneath its name."""
+    return [Column(key, note=summary.models[key].role, numeric=True) for key in compared_keys(summary)]
 
 
 def task_name(task: TaskRow) -> Value:

@@ -14,6 +14,7 @@ from embrepro.report.sections import (
     custom_suite,
     models,
     nanobeir,
+    ranking,
     similarity,
     sparsity,
     status,
@@ -30,6 +31,7 @@ def build(summary: Summary, provenance: Provenance, speed: SpeedReport | None) -
     """Arrange everything a run found into the sections of the report."""
     origins = Origins(summary, provenance, speed)
     sections = [
+        ranking.section(summary, speed, origins),
         comparison.section(summary, origins),
         status.section(summary),
         task_types.section(summary, origins),
@@ -63,6 +65,8 @@ def build(summary: Summary, provenance: Provenance, speed: SpeedReport | None) -
 
 
 def _title(summary: Summary) -> str:
+    if summary.ranking:
+        return f"{len(summary.models)} models"
     return f"{summary.candidate} against {summary.baseline}" if compares(summary) else summary.baseline
 
 
@@ -100,6 +104,12 @@ def _outcomes(summary: Summary) -> dict[str, int]:
 
 
 def _verdict(summary: Summary) -> str:
+    if summary.ranking:
+        return f"{ranking.leaders_sentence(summary.ranking)} {_pair_verdict(summary)}"
+    return _pair_verdict(summary)
+
+
+def _pair_verdict(summary: Summary) -> str:
     if not compares(summary):
         return f"{summary.baseline} alone: {_scored(summary)} of {len(summary.tasks)} requested tasks scored."
     counts = _outcomes(summary)

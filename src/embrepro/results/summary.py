@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from embrepro.tasks.first_stage import FirstStage
 
-Role = Literal["baseline", "candidate"]
+Role = Literal["baseline", "candidate", "other"]
 Outcome = Literal["better", "worse", "not distinguishable", "not tested"]
 """Of a difference; "not tested" where no test could be made, which says nothing about the size of the difference."""
 
@@ -93,6 +93,47 @@ class MeanDifferences(_Document):
     mean_task: ScoreDifference | None = None
     mean_type: ScoreDifference | None = None
     by_type: dict[str, ScoreDifference] = Field(default_factory=dict)
+
+
+class RankedModel(_Document):
+    """One of three or more models, in the order of their means over tasks."""
+
+    key: str
+    mean_task: float
+    rank: int = Field(description="1 for the highest mean over tasks")
+    rank_low: int = Field(description="least rank that the data leaves possible, at 95 % for all models at once")
+    rank_high: int
+    groups: list[int] = Field(description="places in `Ranking.groups`")
+    wins: int = Field(description="comparisons with another model on a task that it wins beyond doubt")
+    losses: int
+    comparisons: int = Field(description="of one model with each other on each task")
+    best_on: list[str] = Field(description="tasks on which no score is higher")
+    by_averaging: dict[str, int] = Field(description="its rank by each way of averaging tasks")
+    without_a_task: tuple[int, int] | None = Field(description="least and greatest rank when any one task is left out")
+
+
+class ModelPair(_Document):
+    """Two models: the difference of their means over tasks, tested together with all other pairs."""
+
+    one: str
+    other: str
+    difference: float
+    standard_error: float
+    p_adjusted: float
+    distinct: bool
+    detectable: float = Field(description="true difference that this data shows in four of five cases")
+
+
+class Ranking(_Document):
+    """Three or more models that have a score on every requested task."""
+
+    models: list[RankedModel]
+    unranked: dict[str, str] = Field(description="model -> why it has no rank")
+    groups: list[list[str]] = Field(description="largest sets of models of which no two can be told apart")
+    pairs: list[ModelPair]
+    best_by_type: dict[str, list[str]] = Field(description="task type -> the best model, and those like it")
+    detectable: float = Field(description="median over the pairs of the difference that can be detected")
+    untested: dict[str, str] = Field(description="task whose scores count without uncertainty -> why")
 
 
 class ModelCard(_Document):
@@ -209,6 +250,7 @@ class Summary(_Document):
     tasks: list[TaskRow]
     means: dict[str, Means]
     mean_differences: MeanDifferences = MeanDifferences()
+    ranking: Ranking | None = Field(default=None, description="of three or more models; null for two")
     histograms: list[Histogram] = Field(default_factory=list)
     nanobeir: list[NanoBeirScores] = Field(default_factory=list)
     sparsity: list[SparsityRow] = Field(default_factory=list)
@@ -224,10 +266,20 @@ class Summary(_Document):
 def metrics(summary: Summary) -> dict[str, Any]:
     """The DVC metric: scores, means and status by model key; null and a reason where there is no score.
 
+    The candidate, the baseline and their difference stand beside them under names that are the same in every run, so that
+    `dvc exp show` has columns to sort by and `dvc metrics diff` compares like with like.
+
     A model that NanoBEIR's own evaluator was run for has its scores as well, and a sparse one its sparsity by task.
     """
     nanobeir = {found.model: found.scores for found in summary.nanobeir}
+    roles = {"candidate": summary.candidate, "baseline": summary.baseline}
+    tested = summary.mean_differences
     return {
+        **{role: _role_metrics(summary, key) for role, key in roles.items()},
+        "difference": {
+            "mean_task": tested.mean_task.estimate if tested.mean_task else None,
+            "mean_type": tested.mean_type.estimate if tested.mean_type else None,
+        },
         "models": {
             key: {
                 "scores": {row.name: row.cells[key].score for row in summary.tasks},
@@ -249,3 +301,15 @@ def _sparsity_metrics(summary: Summary, key: str) -> dict[str, dict[str, dict[st
             values = row.model_dump(include={"active_dimensions", "sparsity", "index_mb"})
             found.setdefault(row.task, {})[row.prompt or "text"] = values
     return found
+
+
+def _role_metrics(summary: Summary, key: str) -> dict[str, Any]:
+    card, means = summary.models[key], summary.means[key]
+    return {
+        "model": key,
+        "mean_task": means.mean_task,
+        "mean_type": means.mean_type,
+        "size_mb": card.size_mb,
+        "parameters": card.parameters,
+        "dimensions": card.dimensions,
+    }

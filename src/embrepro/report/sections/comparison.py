@@ -20,10 +20,10 @@ from embrepro.rendering.formats import DASH, score, score_interval, signed
 from embrepro.rendering.model import Column, Figure, Section, Table, Value
 from embrepro.rendering.palette import LIGHT
 from embrepro.report.cells import (
+    compared_keys,
     compares,
     difference_cells,
     mean_difference_cells,
-    model_keys,
     role_columns,
     task_name,
     why_no_mean,
@@ -67,7 +67,7 @@ def comparison_table(summary: Summary, origins: Origins) -> Table:
 
 def _comparison_row(summary: Summary, task: TaskRow, origins: Origins) -> list[Value]:
     row = [task_name(task), Value(task.type), Value(task.metric, code=True)]
-    row += [_score_cell(task, key, origins) for key in model_keys(summary)]
+    row += [_score_cell(task, key, origins) for key in compared_keys(summary)]
     return row + _difference_cells(task, origins) if compares(summary) else row
 
 
@@ -91,7 +91,7 @@ def _difference_cells(task: TaskRow, origins: Origins) -> list[Value]:
 
 def _mean_row(summary: Summary, kind: str, title: str, origins: Origins) -> list[Value]:
     row = [Value(title), Value(""), Value("")]
-    values = {key: _mean(summary.means.get(key), kind) for key in model_keys(summary)}
+    values = {key: _mean(summary.means.get(key), kind) for key in compared_keys(summary)}
     row += [_mean_cell(summary, key, kind, values[key], origins) for key in values]
     if not compares(summary):
         return row

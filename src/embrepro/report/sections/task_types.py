@@ -21,11 +21,11 @@ from embrepro.rendering.formats import DASH, score
 from embrepro.rendering.model import Column, Figure, Section, Table, Value
 from embrepro.rendering.palette import LIGHT
 from embrepro.report.cells import (
+    compared_keys,
     compares,
     legend_of_roles,
     mean_difference_cells,
     missing_tasks,
-    model_keys,
     role_columns,
 )
 from embrepro.report.origins import Origins
@@ -55,7 +55,7 @@ def types_table(summary: Summary, origins: Origins) -> Table:
 
 
 def _type_row(summary: Summary, name: str, origins: Origins) -> list[Value]:
-    keys = model_keys(summary)
+    keys = compared_keys(summary)
     tasks = {task.name for task in summary.tasks if task.type == name}
     missing = {key: tasks & set(missing_tasks(summary, key)) for key in keys}
     lost = len(set().union(*missing.values()))
