@@ -2,9 +2,12 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env repro test test-fast lint benchmarks locks params images clean
+.PHONY: help env repro test test-fast faults lint benchmarks locks params images sbom clean
 
+COUNT ?= 1000
 DEVICE ?= cpu
+SBOM ?= sbom
+SEED ?= 1
 VENV := .venv
 # One worker a core, four at the most, as each takes some GB; JOBS=0 runs the tests in one process.
 JOBS ?= $(shell cores=$$(nproc); echo $$((cores < 4 ? cores : 4)))
@@ -16,7 +19,7 @@ export PYTHON
 MAKEOVERRIDES :=
 # Where it is set, each of the many processes of a run compiles all it imports, which takes longer than the work.
 unexport PYTHONDONTWRITEBYTECODE
-unexport ARGS BASE BASELINE DEVICE IMAGES JOBS MODEL RUNTIME SET TASKS UPGRADE
+unexport ARGS BASE BASELINE COUNT DEVICE IMAGES JOBS MODEL RUNTIME SBOM SEED SET TASKS UPGRADE
 
 # Hydra overrides from the words given on the command line, if any.
 OVERRIDES := $(if $(MODEL),-S 'model=$(MODEL)') $(if $(BASELINE),-S 'baseline=$(BASELINE)') \
@@ -60,6 +63,9 @@ test: env ## Run all tests
 test-fast: env ## Run the tests that take seconds
 	@python -m pytest $(PARALLEL) -m 'not slow' $(ARGS)
 
+faults: env ## Inject faults and sort what becomes of them (SEED=1 COUNT=1000)
+	@PYTHONPATH=src:tests python -m faults --seed '$(SEED)' --count '$(COUNT)' $(ARGS)
+
 lint: env ## Check style, format and types
 	@ruff check src tests scripts benchmarks
 	@ruff format --check --quiet src tests scripts benchmarks || { ruff format --check src tests scripts benchmarks; exit 1; }
@@ -80,6 +86,9 @@ params: env ## Write params.yaml from conf/
 
 images: ## Build the images embrepro:cpu and embrepro:cuda
 	@"$$(scripts/make-env --which-python)" scripts/images.py $(IMAGES) $(if $(BASE),--base '$(BASE)') $(ARGS)
+
+sbom: env ## Write bills of materials of the locks and of the images that are built into SBOM=sbom
+	@python scripts/sbom.py '$(SBOM)'
 
 clean: ## Remove .venv and the tools' caches; results and the DVC cache stay
 	@rm -rf $(VENV) .cache .pytest_cache .ruff_cache .mypy_cache .hypothesis build src/*.egg-info
