@@ -21,6 +21,7 @@ from embrepro.errors import KitError
 Content = TypeVar("Content", bound=BaseModel)
 UNFINISHED, REPLACED = ".unfinished", ".replaced"
 SCRATCH = "embrepro-scratch-"
+LONGEST_QUOTE = 300
 LEAST_ROOM = 2**20
 """Bytes; a file system with less is taken for full."""
 SEAL = "seal"
@@ -36,7 +37,8 @@ def sha256(path: Path) -> str:
 def fingerprint(value: object) -> str:
     """SHA-256 of a value's canonical JSON; mappings are compared by key, not by order."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    # A lone surrogate, which JSON may hold, has no place in UTF-8 proper.
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def dump_json(value: object) -> str:
@@ -76,7 +78,7 @@ def _validated(path: Path, values: object, kind: type[Content]) -> Content:
     except ValidationError as error:
         missing = ", ".join(".".join(map(str, problem["loc"])) or problem["msg"] for problem in error.errors()[:3])
         raise KitError(
-            f"{path} does not hold what this version writes ({missing}). Delete it and run `dvc repro` again."
+            f"{path} does not hold what this version writes ({missing[:LONGEST_QUOTE]}). Delete it and run `dvc repro` again."
         ) from None
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from embrepro.errors import KitError
+from embrepro.files import read_json
 from embrepro.results.summary import ModelCard
 
 
@@ -27,10 +29,20 @@ def result_file(card: ModelCard, task: str) -> str:
 
 
 def read_numbers(path: Path) -> list[ResultNumbers]:
-    """Every finite number of a result file, by split and subset; nothing where there is no such file."""
+    """Every finite number of a result file, by split and subset; nothing where there is no such file.
+
+    Raises:
+        KitError: the file is damaged, or no result of mteb's.
+    """
     if not path.is_file():
         return []
-    content = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return _numbers(read_json(path))
+    except (AttributeError, TypeError, OverflowError) as error:
+        raise KitError(f"{path} is no result of mteb's ({error}). Delete it and run `dvc repro` again.") from None
+
+
+def _numbers(content: Any) -> list[ResultNumbers]:  # noqa: ANN401 - whatever the file holds
     return [
         ResultNumbers(
             split=split,
