@@ -150,12 +150,12 @@ def test_a_measured_value_stands_in_a_column_of_its_own() -> None:
     entries = [CatalogueEntry(FILES["minilm"], measured), CatalogueEntry(FILES["mpnet"])]
     (table,) = pages.models_page(entries).sections[0].tables
     by_title = {column.title: place for place, column in enumerate(table.columns)}
-    assert table.columns[by_title["Mean score"]].note == "points, measured here"
+    assert table.columns[by_title["Measured mean score"]].note == "points, last run"
     assert table.columns[by_title["Sentence performance"]].note == "published"
-    assert [row[by_title["Mean score"]].text for row in table.rows] == ["46.87", "\u2013"]
+    assert [row[by_title["Measured mean score"]].text for row in table.rows] == ["46.87", "\u2013"]
     assert keys(listing.order(entries, "measured.mean_task")) == ["minilm", "mpnet"]
     html = render_html.render(pages.models_page(entries))
-    assert "measured here" in html
+    assert "Measured mean score" in html
 
 
 def test_the_last_runs_values_belong_to_the_model_of_that_name(run: CliRunner) -> None:

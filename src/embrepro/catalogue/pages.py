@@ -18,9 +18,9 @@ LEFT_OUT = {
 }  # fmt: skip
 """Columns that a terminal has no room for."""
 MEASURED_COLUMNS = {
-    MEAN: ("Mean score", "points"),
-    "texts_per_second_short": ("Short texts", "per second"),
-    "latency_p50_ms": ("Query", "ms, median"),
+    MEAN: ("Measured mean score", "points, last run"),
+    "texts_per_second_short": ("Measured short texts/s", "last run"),
+    "latency_p50_ms": ("Measured query time", "ms, median, last run"),
 }
 
 
@@ -41,9 +41,8 @@ def models_page(entries: Sequence[CatalogueEntry], *, by_family: bool = True, sh
     pinned = sum(entry.file.pinned for entry in entries)
     measured = sum(bool(entry.measured) for entry in entries)
     lead: Words = [
-        "Columns that say \u201cpublished\u201d hold what others measured, on their machines and data; those that say "
-        "\u201cmeasured here\u201d hold what the last run of this project measured. No value of one kind stands in a "
-        "column of the other. A model that is not pinned is refused until ",
+        "Columns whose names begin with \u201cMeasured\u201d hold what the last run of this project measured. All others hold "
+        "what is published: what others measured, on their machines and data. A model that is not pinned is refused until ",
         Code("embrepro pin MODEL"),
         " has looked its revision up.",
     ]
@@ -62,24 +61,22 @@ def models_page(entries: Sequence[CatalogueEntry], *, by_family: bool = True, sh
 def _table(identifier: str, caption: str, entries: Sequence[CatalogueEntry], short: bool = False) -> Table:
     figures = [name for name in FIGURES if any(name in entry.figures for entry in entries)]
     measured = [name for name in MEASURED_COLUMNS if any(name in entry.measured for entry in entries)]
+    one_family = len({entry.file.model.family for entry in entries}) == 1
     columns = [
         Column("Model"),
-        Column("Family"),
+        *([] if one_family else [Column("Family")]),
         Column("Pinned"),
+        *[Column(FIGURES[name].title, note="published", numeric=True) for name in figures],
+        *[Column(MEASURED_COLUMNS[name][0], note=MEASURED_COLUMNS[name][1], numeric=True) for name in measured],
         Column("Dimensions", note="published", numeric=True),
+        Column("Size", note="MB, published", numeric=True),
         Column("Longest text", note="tokens, published", numeric=True),
         Column("Normalised", note="published"),
         Column("Similarity", note="published"),
-        Column("Size", note="MB, published", numeric=True),
         Column("Parameters", note="millions, published", numeric=True),
         Column("Licence", note="published"),
-        *[Column(FIGURES[name].title, note="published", numeric=True) for name in figures],
-        *[
-            Column(MEASURED_COLUMNS[name][0], note=f"{MEASURED_COLUMNS[name][1]}, measured here", numeric=True)
-            for name in measured
-        ],
     ]
-    rows = [_row(entry, figures, measured, short) for entry in entries]
+    rows = [_row(entry, figures, measured, short, one_family) for entry in entries]
     kept = [
         place
         for place, column in enumerate(columns)
@@ -94,22 +91,24 @@ def _table(identifier: str, caption: str, entries: Sequence[CatalogueEntry], sho
     )
 
 
-def _row(entry: CatalogueEntry, figures: Sequence[str], measured: Sequence[str], short: bool) -> list[Value]:
+def _row(
+    entry: CatalogueEntry, figures: Sequence[str], measured: Sequence[str], short: bool, one_family: bool
+) -> list[Value]:
     published = entry.file.published
     parameters = entry.value("parameters")
     return [
         Value(entry.file.key, note="" if short else entry.file.model.full_name, code=True),
-        Value(entry.file.model.family),
+        *([] if one_family else [Value(entry.file.model.family)]),
         Value(yes_no(entry.file.pinned), tone="" if entry.file.pinned else "missing"),
+        *[_number(entry.value(name)) for name in figures],
+        *[_measured(entry, name) for name in measured],
         _number(entry.value("dimensions")),
+        _number(entry.value("size_mb")),
         _number(entry.value("max_seq_length")),
         Value(yes_no(published.normalised) if published else DASH),
         Value(", ".join(published.score_functions) if published and published.score_functions else DASH),
-        _number(entry.value("size_mb")),
         Value(f"{parameters / 1e6:.1f}", sort=parameters) if parameters else Value(DASH),
         Value(entry.value("licence") or DASH),
-        *[_number(entry.value(name)) for name in figures],
-        *[_measured(entry, name) for name in measured],
     ]
 
 
@@ -175,6 +174,6 @@ def _verdict(answer: Answer, named: Sequence[CatalogueEntry]) -> str:
         for name in MEASURED_COLUMNS
         if name in first.measured
     ]
-    measured = f"; measured here: {', '.join(here)}" if here else ""
+    measured = f"; here: {', '.join(here)}" if here else ""
     unpinned = "" if first.file.pinned else f" Before a run: embrepro pin {first.file.key}."
     return f"{first.file.key}{also}: {answer.because}{known}{measured}.{unpinned}"
