@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ def first(project_that_ran: Checkout, tmp_path_factory: pytest.TempPathFactory) 
     folder = tmp_path_factory.mktemp("sharing")
     made = project_that_ran.copy(folder / "first" / "kit")
     made.run("dvc", "remote", "add", "--default", "team", str(folder / "a shared folder"))
+    made.run("dvc", "remote", "modify", "team", "verify", "true")
     made.commit("A remote")
     assert "files pushed" in made.run("dvc", "push")
     return made
@@ -64,3 +66,20 @@ def test_a_change_on_the_second_clone_runs_only_what_it_affects(second: Checkout
     said = second.run("dvc", "repro", "--dry")
     assert "Running stage 'encode@mine'" in said
     assert "Stage 'encode@other' didn't change, skipping" in said
+
+
+@pytest.mark.parametrize("name", ["embeddings/mine/EmbreproCodeUnderstanding.safetensors", "reports/status/mine.json"])
+def test_an_object_of_the_remote_that_was_changed_is_not_pulled(name: str, first: Checkout, tmp_path: Path) -> None:
+    """DVC finds it by its hash, as the remote's `verify` asks for."""
+    digest = hashlib.md5((first.folder / name).read_bytes(), usedforsecurity=False).hexdigest()
+    stored = first.folder.parents[1] / "a shared folder" / "files" / "md5" / digest[:2] / digest[2:]
+    whole = stored.read_bytes()
+    stored.chmod(0o644)
+    stored.write_bytes(bytes([*whole[:-1], whole[-1] ^ 1]))
+    third = first.clone(tmp_path / "third" / "kit")
+    try:
+        said = third.run("dvc", "pull", code=None)
+    finally:
+        stored.write_bytes(whole)
+    assert "failed to pull" in said
+    assert not (third.folder / name).exists()

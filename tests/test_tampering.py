@@ -20,7 +20,8 @@ from embrepro.layout import Layout
 from embrepro.pipeline import aggregate, check, encode, evaluate, report
 from embrepro.pipeline.records import Record
 from embrepro.regression import diff, published, revisions
-from embrepro.tasks import freezing, samples
+from embrepro.tasks import freezing, pins, samples
+from embrepro.tasks.pins import Pin
 from test_stages import configuration, run
 from tiny_mirror import CLASSIFICATION, STS
 
@@ -181,6 +182,20 @@ def test_a_changed_manifest_of_a_model_is_refused(change: dict[str, str], projec
     with pytest.raises(KitError, match="was changed after it was written"):
         encode.run(chosen, project, "big")
     with pytest.raises(KitError, match="was changed after it was written"):
+        aggregate.run(chosen, project)
+
+
+def test_a_pin_that_came_or_changed_after_the_data_was_frozen_is_not_passed_over(
+    project: Layout, chosen: Config
+) -> None:
+    manifest = freezing.read_manifest(project.tasks / STS)
+    found = {name: getattr(manifest, name) for name in ("task", "repository", "revision", "drawn")}
+    pins.write_pin(Pin(**found, rows=manifest.row_hashes), project.root / pins.PINS)
+    with pytest.raises(KitError, match=r"The pin of .* came or went after its data was frozen.*dvc repro download"):
+        aggregate.run(chosen, project)
+    (project.root / pins.PINS / f"{STS}.yaml").unlink()
+    pins.write_pin(Pin(**found, rows={"test": "0" * 64}), project.root / pins.PINS)
+    with pytest.raises(KitError, match="the rows of test are not the pinned ones"):
         aggregate.run(chosen, project)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import date
 from pathlib import Path
 from typing import Annotated, get_args
 
 import typer
 
-from embrepro.cli.program import ends_with_2, read_offline
+from embrepro.cli.program import CANNOT_JUDGE, ends_with_2, read_offline, read_pinned
 from embrepro.layout import Layout
 from embrepro.progress import console
 from embrepro.results.summary import ClaimVerdict
@@ -65,8 +66,16 @@ def verify(
         Path | None, typer.Option(help="Write this Markdown page, and what was measured as JSON beside it.")
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="A line for each number that was not run, too.")] = False,
+    deep: Annotated[
+        bool,
+        typer.Option("--deep", help="Instead: hash, score and summarize everything again, and embed a random part."),
+    ] = False,
+    seed: Annotated[int | None, typer.Option(min=0, help="With --deep: which part; default: another each day.")] = None,
 ) -> None:
     """Hold the last run against published scores: exit 0, 1 where one is a FAIL, 2 where nothing could be judged."""
+    if deep:
+        _verify_deep(seed)
+        return
     with ends_with_2():
         from embrepro.files import write_json, write_text
         from embrepro.regression import published
@@ -82,3 +91,18 @@ def verify(
         render_terminal.show(published_page(expectations, judged, measured, every=every))
     if any(each.verdict == "FAIL" for each in judged):
         raise typer.Exit(1)
+
+
+def _verify_deep(seed: int | None) -> None:
+    with ends_with_2():
+        config = read_pinned()
+        from embrepro.pipeline import deep
+        from embrepro.regression.recomputed import recomputed_page
+        from embrepro.rendering import render_terminal
+
+        found = deep.verify(config, Layout(), seed if seed is not None else date.today().toordinal())
+        render_terminal.show(recomputed_page(found))
+    if any(each.verdict == "FAIL" for each in found):
+        raise typer.Exit(1)
+    if any(each.verdict == "not judged" for each in found):
+        raise typer.Exit(CANNOT_JUDGE)

@@ -66,7 +66,7 @@ def run(config: Config, layout: Layout, key: str, part: tuple[int, int] = (1, 1)
     before = Record.read_if_there(layout.encode_record(key)).made()
     if before.details.get("recipe") != recipe:
         before = Record()
-    record = Record(details=before.details, made_for=_made_for(config, key))
+    record = Record(details=before.details, made_for=made_for(config, key))
     missing = _sort_out(config, layout, key, recipe, before, record)
     record.keep(before)
     if missing or not before.details:
@@ -84,13 +84,14 @@ def _record_unavailable(config: Config, layout: Layout, key: str, why: str) -> R
     console.say_error(f"encode {key}: {why}")
     leaves = [leaf for request in registry.resolve(config.tasks) for leaf in request.leaves()]
     lost = {leaf.name: TaskOutcome(status=why, stage="download") for leaf in leaves}
-    record = Record(tasks=lost, made_for=_made_for(config, key))
+    record = Record(tasks=lost, made_for=made_for(config, key))
     record.keep(Record.read_if_there(layout.encode_record(key)).made())
     record.write(layout.encode_record(key))
     return record
 
 
-def _made_for(config: Config, key: str) -> dict[str, str]:
+def made_for(config: Config, key: str) -> dict[str, str]:
+    """The parameters that a model's embeddings are made for."""
     numeric = ["device.name", "device.numerics", "device.batch_size", "device.batch_tokens"]
     numeric += ["device.threads"] if config.device.numerics == "native" else []
     return parameters(config, [f"models.{key}", *numeric, *TASKS])
