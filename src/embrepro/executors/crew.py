@@ -119,6 +119,8 @@ def run(
         most: actors at most; None for no limit.
         skip: asked before a job is handed out, so that what has become needless is left out.
 
+    A job that cannot be ordered, such as for want of a file, ends with that error.
+
     Raises:
         KitError: actors cannot start, such as where a machine's environment is another.
     """
@@ -144,7 +146,11 @@ def run(
                 while waiting and skip(waiting[0]):
                     waiting.popleft()
                 if waiting:
-                    crew.hand(actor, waiting.popleft())
+                    job = waiting.popleft()
+                    try:
+                        crew.hand(actor, job)
+                    except (KitError, OSError) as why:
+                        yield JobAnswer(job, error=why)
     finally:
         crew.dismiss()
 
@@ -198,6 +204,8 @@ class _Crew:
     def hear(self) -> Iterator[tuple[Any, Any, BaseException | None]]:
         """Jobs that ended, each with what it gave or what went wrong; waits a while for the first."""
         references = [*self._starting, *self._running]
+        if not references:
+            return
         ready, _ = self._ray.wait(references, num_returns=1, timeout=LOOK_AGAIN_SECONDS)
         for reference in ready:
             found, error = self._get(reference)

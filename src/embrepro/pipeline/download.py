@@ -36,7 +36,8 @@ def run(config: Config, layout: Layout) -> Record:
         SourceError: no model at all can be obtained, or one's folder on this machine is not there.
     """
     mirror = config.mirror
-    expect_device(config.device)
+    if config.executor.name == "local":
+        expect_device(config.device)
     requested = registry.resolve(config.tasks)
     _expect_own_files(requested)
     make_folder(layout.models)
