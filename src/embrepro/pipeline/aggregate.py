@@ -377,5 +377,5 @@ def _write(layout: Layout, summary: Summary) -> None:
         for key, cell in row.cells.items()
         if cell.score is not None
     ]
-    write_text(layout.reports / "plots" / "scores.csv", "\n".join(["task,model,score", *lines]) + "\n")
-    keep_only(layout.reports / "plots", {"scores.csv"})
+    write_text(layout.plotted_scores, "\n".join(["bar,task,model,score", *lines]) + "\n")
+    keep_only(layout.plotted_scores.parent, {layout.plotted_scores.name})

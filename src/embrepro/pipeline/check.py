@@ -53,13 +53,13 @@ def run(config: Config, layout: Layout) -> None:
 
 def _expect_published(config: Config, layout: Layout, records: Mapping[str, Record]) -> None:
     """Compare `summary.json` and `metrics.json` with the results they were made of."""
-    path = layout.reports / "summary.json"
+    path = layout.summary
     summary = read_model(path, Summary)
     if summary.models.keys() != records.keys():
         raise KitError(
             f"{path} is about {', '.join(summary.models)}, not {', '.join(records)}. Run: dvc repro aggregate"
         )
-    if read_json(layout.reports / "metrics.json") != metrics(summary):
+    if read_json(layout.metrics) != metrics(summary):
         raise KitError(
             f"{layout.reports / 'metrics.json'} does not say what {path} says. Run: dvc repro --force aggregate"
         )

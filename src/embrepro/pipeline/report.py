@@ -34,7 +34,7 @@ def run(config: Config, layout: Layout) -> None:
     """Write both pages."""
     summary, speed = read(layout)
     wanted = parameters(config, [*SUMMARY, *(f"models.{key}" for key in config.models)])
-    expect_made_for(layout.reports / "summary.json", summary.made_for, wanted, "aggregate")
+    expect_made_for(layout.summary, summary.made_for, wanted, "aggregate")
     summary = judged(summary, speed, config.claim_files, config.rules_file)
     device = config.device
     found = provenance.collect(layout.root, device=device.name, threads=device.threads, chosen=device.numerics)
@@ -52,7 +52,7 @@ def read(layout: Layout) -> tuple[Summary, SpeedReport | None]:
     """
     speed_file = layout.reports / "speed.json"
     speed = read_model(speed_file, SpeedReport) if speed_file.is_file() else None
-    summary = read_model(layout.reports / "summary.json", Summary)
+    summary = read_model(layout.summary, Summary)
     expect_published(summary, layout.root)
     return summary, speed
 
