@@ -30,6 +30,7 @@ from embrepro.config.yaml_files import Strict
 from embrepro.errors import ConfigError, KitError, SourceError
 from embrepro.layout import Layout
 from embrepro.pipeline import aggregate, benchmark, check, download, encode, evaluate, report
+from embrepro.pipeline.records import parameters
 from embrepro.results.quantities import QUANTITIES, Measurements
 from embrepro.tasks import encode_requests, freezing, registry, samples
 from tiny_mirror import CLASSIFICATION, RETRIEVAL, STS, TASKS
@@ -795,7 +796,10 @@ def test_a_task_that_a_stage_before_has_not_seen_is_a_clear_error(project: Layou
 # --- What dvc.yaml says that a stage depends on is what it reads
 
 
+NAMED = 0
+"""In place of an identity: parameters that a stage named to `records.parameters`."""
 CHANGES_NOTHING = {
+    "executor": "who does the work; no result depends on it",
     "source.mirror": "where bytes come from; what they are is pinned",
     "device.threads": "how many workers share the work; no result depends on it where numerics are portable",
 }
@@ -823,9 +827,18 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> dict[int, set[str]]:
         return original(self, name)
 
     def dump(self: Strict, include: set[str] | None = None, exclude: set[str] | None = None, **options: Any) -> Any:
-        record(self, (include or set(type(self).__pydantic_fields__)) - (exclude or set()))
+        # `records.parameters` names what it takes of a dump of everything.
+        if not isinstance(self, Config):
+            record(self, (include or set(type(self).__pydantic_fields__)) - (exclude or set()))
         return original_dump(self, include=include, exclude=exclude, **options)
 
+    def named(config: Config, names: Iterable[str]) -> dict[str, str]:
+        names = list(names)
+        found.setdefault(NAMED, set()).update(names)
+        return parameters(config, names)
+
+    for module in (download, encode, evaluate, aggregate, check):
+        monkeypatch.setattr(module, "parameters", named, raising=False)
     original, original_dump = Strict.__getattribute__, Strict.model_dump
     monkeypatch.setattr(Strict, "__getattribute__", getattribute)
     monkeypatch.setattr(Strict, "model_dump", dump)
@@ -837,10 +850,8 @@ def paths(config: Config, reads: dict[int, set[str]]) -> set[str]:
     plain = vars(config)
     sections = {"": config} | {name: plain[name] for name in ("tasks", "device", "source", "benchmark")}
     sections |= {f"models.{key}": model for key, model in plain["models"].items()}
-    return {f"{name}.{key}".lstrip(".") for name, section in sections.items() for key in reads.get(id(section), ())} - {
-        *sections,
-        "models",
-    }
+    found = {f"{name}.{key}".lstrip(".") for name, section in sections.items() for key in reads.get(id(section), ())}
+    return (found - {*sections, "models"}) | reads.get(NAMED, set())
 
 
 def declared(stage: str, key: str, config: Config) -> set[str]:
