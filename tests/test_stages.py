@@ -29,7 +29,7 @@ from embrepro.config.schema import Config, parse_config
 from embrepro.config.yaml_files import Strict
 from embrepro.errors import ConfigError, KitError, SourceError
 from embrepro.layout import Layout
-from embrepro.pipeline import aggregate, benchmark, check, download, encode, evaluate, report
+from embrepro.pipeline import aggregate, benchmark, check, download, encode, evaluate, report, scored
 from embrepro.pipeline.records import parameters
 from embrepro.results.quantities import QUANTITIES, Measurements
 from embrepro.tasks import encode_requests, freezing, registry, samples
@@ -837,7 +837,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> dict[int, set[str]]:
         found.setdefault(NAMED, set()).update(names)
         return parameters(config, names)
 
-    for module in (download, encode, evaluate, aggregate, check):
+    for module in (download, encode, evaluate, aggregate, check, scored):
         monkeypatch.setattr(module, "parameters", named, raising=False)
     original, original_dump = Strict.__getattribute__, Strict.model_dump
     monkeypatch.setattr(Strict, "__getattribute__", getattribute)
