@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 import tiny_mirror
-from checkout import small_project
+from checkout import IDENTITY, small_project
 from conftest import REPOSITORY, build_static_model
 from embrepro.cli import app
 from embrepro.config.compose import compose_values
@@ -346,8 +346,8 @@ def test_the_page_takes_a_newcomer_from_a_folder_to_a_report(tmp_path: Path) -> 
     page = (REPOSITORY / "docs" / "own-data.md").read_text(encoding="utf-8")
     commands = "\n".join(re.findall(r"^```bash\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", commands], cwd=project.folder, env=project.environment, capture_output=True,
-        text=True, check=False, timeout=500,
+        ["bash", "-euo", "pipefail", "-c", commands], cwd=project.folder, env=project.environment | IDENTITY,
+        capture_output=True, text=True, check=False, timeout=500,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     summary = json.loads((project.folder / "reports" / "summary.json").read_text())

@@ -7,7 +7,7 @@ from embrepro.claims.pages import claims_section
 from embrepro.recommendation.pages import recommendation_section
 from embrepro.rendering.formats import quantity, score, signed, signed_interval
 from embrepro.rendering.model import Alert, AlertLine, Document, Tile
-from embrepro.report.cells import compares, missing_tasks, model_keys
+from embrepro.report.cells import compared_keys, compares, missing_tasks, model_keys
 from embrepro.report.origins import Origins
 from embrepro.report.sections import (
     comparison,
@@ -71,10 +71,10 @@ def _title(summary: Summary) -> str:
 
 
 def _subtitle(summary: Summary) -> str:
-    described = [
-        f"{card.name} ({card.role}, {card.family})" for card in map(summary.models.__getitem__, model_keys(summary))
-    ]
-    return f"{'; '.join(described)}. {len(summary.tasks)} tasks requested."
+    shown = compared_keys(summary)
+    more = f", and {len(summary.models) - len(shown)} more" if len(shown) < len(summary.models) else ""
+    described = [f"{card.name} ({card.role}, {card.family})" for card in map(summary.models.__getitem__, shown)]
+    return f"{'; '.join(described)}{more}. {len(summary.tasks)} tasks requested."
 
 
 def _alert(summary: Summary) -> Alert | None:

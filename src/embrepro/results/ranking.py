@@ -105,11 +105,11 @@ def _averages(values: np.ndarray, kinds: Sequence[str]) -> dict[str, np.ndarray]
     standard = np.divide(values - values.mean(axis=0), spread, out=np.zeros_like(values), where=spread > 0)
     placed = np.stack([ranking.ranks(column) for column in values.T], axis=1)
     return {
-        "mean over tasks": values.mean(axis=1),
-        "mean over types": columns.mean(axis=0),
-        "median over tasks": np.median(values, axis=1),
-        "mean of standardised scores": standard.mean(axis=1),
-        "mean rank over tasks": -placed.mean(axis=1),
+        "tasks": values.mean(axis=1),
+        "types": columns.mean(axis=0),
+        "median": np.median(values, axis=1),
+        "standardised": standard.mean(axis=1),
+        "ranks": -placed.mean(axis=1),
     }
 
 

@@ -17,6 +17,14 @@ from embrepro.report.origins import Origins
 from embrepro.results.quantities import QUANTITIES, Measurements
 from embrepro.results.summary import ModelPair, RankedModel, Ranking, Summary
 
+_AVERAGES = {
+    "tasks": ("Tasks", "mean of scores"),
+    "types": ("Types", "mean of their means"),
+    "median": ("Median", "of scores"),
+    "standardised": ("Standardised", "mean of scores"),
+    "ranks": ("Ranks", "mean by task"),
+}
+"""Ways of averaging, each with the words for its column."""
 _FASTEST, _SMALLEST = "texts_per_second_medium", "size_mb"
 
 
@@ -26,7 +34,7 @@ def section(summary: Summary, speed: SpeedReport | None, origins: Origins) -> Se
     if found is None:
         return None
     notes = [
-        f"A true difference of {signed(found.detectable)} between two means would be found in four of five cases "
+        f"A true difference of {score(found.detectable)} between two means would be found in four of five cases "
         "(median over the pairs); a smaller one easily stays hidden.",
         "All pairs are tested together by resampling the samples for all models at once: the chance of any false difference "
         "among them is at most 5 %. Intervals of ranks hold for all models at once, at 95 %, for these tasks.",
@@ -36,7 +44,7 @@ def section(summary: Summary, speed: SpeedReport | None, origins: Origins) -> Se
     return Section(
         "ranking",
         "Ranking",
-        lead=[leaders_sentence(found), *choices(summary, speed)],
+        lead=choices(summary, speed),
         tables=[
             ranking_table(summary, origins),
             robustness_table(found),
@@ -181,18 +189,17 @@ def _letter(place: int) -> str:
 
 def robustness_table(found: Ranking) -> Table:
     """Rank of each model by other ways of averaging, and without any one task."""
-    ways = list(found.models[0].by_averaging)
     columns = [
         Column("Model"),
-        *[Column(way, numeric=True) for way in ways],
-        Column("Without any one task", numeric=True),
+        *[Column(title, note=note, numeric=True) for title, note in _AVERAGES.values()],
+        Column("One left out", note="least and greatest", numeric=True),
     ]
     rows = [
         [
             Value(model.key),
             *[
                 Value(str(place), sort=place, tone="" if model.rank_low <= place <= model.rank_high else "warn")
-                for place in model.by_averaging.values()
+                for place in map(model.by_averaging.__getitem__, _AVERAGES)
             ],
             Value(_span(*model.without_a_task) if model.without_a_task else DASH),
         ]
