@@ -204,8 +204,8 @@ def _not_healed(good: Good, injection: Injection) -> str | None:
             return f"afterwards {' '.join(command)} ends with {ended.code}: {ended.output[-400:]!r}"
     now = project.content(injection.project)
     for name, content in good.files.items():
-        if injection.group.startswith("a hub") and name.endswith("manifest.json"):
-            continue  # it names the hub as the source, truly
+        if injection.group.startswith("a hub") and name.endswith(("manifest.json", "summary.json")):
+            continue  # they name the hub as the source, truly
         if _compared(name) and now.get(name) != content:
             return f"afterwards {name} is {'another one' if name in now else 'gone'}"
     more = [name for name in now if name not in good.files and not name.endswith("filler")]

@@ -154,7 +154,8 @@ def stopped(good: Good, draw: random.Random, folder: Path) -> Injection:
     ended = running.finish(60)
     injection.what = f"{' '.join(command)}: {number.name} after {delay:.3f} s"
     injection.during = [ended]
-    if number != signal.SIGKILL and ended.code not in (0, 128 + number, -number):
+    # 130 for any of them while the command line is still read: typer takes each for Ctrl-C.
+    if number != signal.SIGKILL and ended.code not in (0, 130, 128 + number, -number):
         injection.complaints.append(f"it ended with {ended.code}")
     return injection
 

@@ -5,6 +5,7 @@ The parent never computes anything, since threads of numeric libraries do not su
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing.context
 import os
 import resource
@@ -21,6 +22,7 @@ from typing import NoReturn
 import psutil
 
 LIMIT_SECONDS = 120.0
+PIPE_SIZE = 2**20
 
 
 def warm_up() -> None:
@@ -63,12 +65,16 @@ class Running:
         environment: dict[str, str] | None = None,
     ) -> None:
         self.command = tuple(command)
-        self._output = folder.parent / f"{folder.name}.{time.monotonic_ns()}.out"
+        # A pipe and no file, whose size would be limited with all others where there is no room.
+        self._output, output = os.pipe()
+        fcntl.fcntl(output, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
         sys.stdout.flush()
         sys.stderr.flush()
         self.pid = os.fork()
         if self.pid == 0:
-            _run(folder, self.command, self._output, prepare, environment or {})
+            os.close(self._output)
+            _run(folder, self.command, output, prepare, environment or {})
+        os.close(output)
         self._code: int | None = None
         self._ended = False
 
@@ -101,8 +107,7 @@ class Running:
                 process.kill()
         if hung:
             os.waitpid(self.pid, 0)
-        output = self._output.read_text(encoding="utf-8", errors="replace")
-        self._output.unlink()
+        output = _drain(self._output)
         names = [] if hung else [str(process.pid) for process in left]
         return Ended(self.command, None if hung else self._code, output, names)
 
@@ -143,6 +148,17 @@ def limit_files(size: int) -> Callable[[], None]:
     return prepare
 
 
+def _drain(pipe: int) -> str:
+    """What was written to a pipe."""
+    os.set_blocking(pipe, False)
+    found = b""
+    with suppress(BlockingIOError):
+        while part := os.read(pipe, PIPE_SIZE):
+            found += part
+    os.close(pipe)
+    return found.decode("utf-8", errors="replace")
+
+
 def _session(leader: int) -> list[psutil.Process]:
     """Processes of a session that still run."""
     found = []
@@ -157,7 +173,7 @@ def _session(leader: int) -> list[psutil.Process]:
 def _run(
     folder: Path,
     command: tuple[str, ...],
-    output: Path,
+    output: int,
     prepare: Callable[[], None] | None,
     environment: dict[str, str],
 ) -> NoReturn:
@@ -166,9 +182,9 @@ def _run(
         os.setsid()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-        descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         for number in (1, 2):
-            os.dup2(descriptor, number)
+            os.dup2(output, number)
+        os.close(output)
         os.chdir(folder)
         os.environ.update(environment)
         sys.argv = ["embrepro", *command]
