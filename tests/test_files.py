@@ -205,3 +205,13 @@ def test_clearing_takes_little_time(tmp_path: Path) -> None:
     started = time.monotonic()
     files.clear_leftovers(tmp_path)
     assert time.monotonic() - started < 2
+
+
+def test_a_full_disk_that_names_no_file_is_one_clear_line() -> None:
+    """As the operating system says it of shared memory, which pools of processes need."""
+    from embrepro.cli import program
+
+    said = program.message(OSError(errno.EFBIG, "File too large"))
+    assert said.startswith("No room to write in a temporary folder or shared memory (/dev/shm): File too large.")
+    with pytest.raises(OSError, match="Input/output"):
+        program.message(OSError(errno.EIO, "Input/output error"))

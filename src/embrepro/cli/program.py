@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -93,6 +94,9 @@ def message(error: KitError | OSError) -> str:
     """What an error says to the user; raises it again where it is one that names no file, and so a defect."""
     if isinstance(error, KitError):
         return str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        place = error.filename or "a temporary folder or shared memory (/dev/shm)"
+        return f"No room to write in {place}: {error.strerror}. Free some, and run again; what was finished is kept."
     if error.filename is None:
         raise error
     return f"{error.filename}: {error.strerror}. Check that it exists, is writable, and that the disk is not full."
