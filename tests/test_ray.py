@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 import time
@@ -10,14 +11,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
 import pytest
 import yaml
 
 import tiny_mirror
 from conftest import REPOSITORY, build_dense_model, build_static_model
+from embrepro import models
 from embrepro.config.compose import compose_values
-from embrepro.config.schema import Executor
+from embrepro.config.schema import Executor, ModelConfig, parse_config
+from embrepro.embeddings import encoding
+from embrepro.embeddings.plan import BatchRule
+from embrepro.executors import encoding as remote
 from embrepro.files import sha256
+from embrepro.tasks import registry
 
 LOCK = REPOSITORY / "requirements" / "ray.lock"
 MODELS = {"dense": build_dense_model, "static": build_static_model}
@@ -183,3 +191,24 @@ def test_nothing_of_ray_is_loaded_where_the_executor_is_local() -> None:
 def test_an_address_that_is_none_is_refused(address: str) -> None:
     with pytest.raises(ValueError, match="address"):
         Executor(name="ray", address=address)
+
+
+@pytest.mark.slow
+def test_what_travels_for_a_shard_gives_the_rows_that_the_whole_task_gives(tmp_path: Path) -> None:
+    """The order alone, pickled, without the machine that it goes to."""
+    device = parse_config(compose_values([], REPOSITORY / "conf"), "conf/").device
+    model = ModelConfig(org="test", name="dense", family="dense", folder=str(build_dense_model(tmp_path / "dense")))
+    loaded = models.load(tmp_path / "dense", model, device)
+    encoder = models.wrap(loaded, model, "1" * 40, models.describe(loaded))
+    texts = [" ".join("the a of and to in is it"[: 3 + number % 19].split()) for number in range(60)]
+    table = pl.DataFrame({"prompt": ["query"] * 20 + ["document"] * 40, "text": texts})
+    plan, lengths = encoding.plan_task(table, BatchRule(tokens=32), loaded, pairs=False)
+    metadata = registry.find(tiny_mirror.RETRIEVAL).metadata
+    task = encoding.TaskShards("Task", metadata, table, False, "key", tmp_path, plan, lengths)
+    assert plan.shards > 2
+    for shard in plan:
+        order = pickle.loads(pickle.dumps(remote.order(task, shard.index)))  # noqa: S301 - made in the line itself
+        assert len(order.work.texts) == len(shard.rows)
+        there, here = (encoding.encode_shard(encoder, *each) for each in ((order.work, order.shard), (task, shard)))
+        assert there.dtype == here.dtype
+        assert np.array_equal(there, here)
