@@ -181,7 +181,7 @@ def test_ray_that_is_not_installed_is_an_error_that_says_how_to_install_it() -> 
 def test_nothing_of_ray_is_loaded_where_the_executor_is_local() -> None:
     code = (
         "import sys, embrepro.pipeline.encode, embrepro.pipeline.evaluate, embrepro.embeddings.encoding\n"
-        "print([name for name in sys.modules if name.split('.')[0] == 'ray' or 'executors' in name])"
+        "print([name for name in sys.modules if name.split('.')[0] == 'ray' or 'embrepro.executors' in name])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
