@@ -181,7 +181,7 @@ def _run(
     try:
         os.setsid()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+            signal.signal(number, signal.SIG_DFL)
         for number in (1, 2):
             os.dup2(output, number)
         os.close(output)
