@@ -161,7 +161,7 @@ class Parallel(mocks.MockSTSTask):  # type: ignore[misc,name-defined]
 
 
 def own(task_class: type[Any], monkeypatch: pytest.MonkeyPatch) -> Request:
-    monkeypatch.setitem(registry._own_tasks(), task_class.metadata.name, task_class)
+    monkeypatch.setitem(registry._ADDED, task_class.metadata.name, task_class)
     task = task_class()
     return Request(task.metadata.name, tuple(task.hf_subsets), tuple(task.eval_splits))
 

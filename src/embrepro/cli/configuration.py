@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from embrepro.cli import program
-from embrepro.config.compose import compose_values
 from embrepro.config.params import dump_params, write_params
 from embrepro.config.schema import parse_config
 from embrepro.errors import ConfigError
@@ -21,12 +20,15 @@ def compose(
 ) -> None:
     """Show, or write to params.yaml, what conf/ composes to; refuse what download would refuse."""
     console.go_offline()
+    # Imported here, since Hydra takes half a second that no stage needs.
+    from embrepro.config.compose import compose_values
+
     values = compose_values(overrides or [])
     config = parse_config(values, "conf/")
     _ = config.claim_files, config.rules_file
     from embrepro.tasks import requested
 
-    requested.expect_known(config.tasks)
+    requested.resolve(config.tasks)
     if write:
         with program.writing():
             write_params(values)

@@ -37,12 +37,10 @@ from embrepro.results.summary import (
 )
 from embrepro.sources import models as model_sources
 from embrepro.sources.models import ModelManifest
-from embrepro.tasks import freezing, pins, registry
+from embrepro.tasks import freezing, pins, requested
 from embrepro.tasks.registry import Request
 
 if TYPE_CHECKING:
-    from mteb.abstasks.task_metadata import TaskMetadata
-
     from embrepro.tasks.first_stage import FirstStage
     from embrepro.tasks.freezing import Manifest
 
@@ -53,14 +51,14 @@ BYTES_OF_A_POSTING = 8
 
 def run(config: Config, layout: Layout) -> Summary:
     """Compare what was scored and write the metrics, the summary and the plots' tables."""
-    requested = registry.resolve(config.tasks)
-    names = [request.name for request in requested]
+    asked = requested.resolve(config.tasks, layout.root)
+    names = [request.name for request in asked]
     records = {key: scored_stage.read_record(config, layout, key) for key in config.models}
-    manifests = _manifests(layout, requested, records)
+    manifests = _manifests(layout, asked, records)
     scored = {key: scored_stage.read_scores(config, layout, key, records[key], names) for key in config.models}
-    types = {request.name: _task_type(request) for request in requested}
+    types = {request.name: request.type for request in asked}
     differences, mean_differences = _differences(config, scored, types)
-    rows = _rows(config, requested, manifests, records, scored, differences)
+    rows = _rows(config, asked, manifests, records, scored, differences)
     means = {key: comparison.means({row.name: row.cells[key].score for row in rows}, types) for key in config.models}
     summary = Summary(
         baseline=config.baseline,
@@ -74,7 +72,7 @@ def run(config: Config, layout: Layout) -> Summary:
         nanobeir=_nanobeir(records),
         sparsity=[row for key, record in records.items() for row in _sparsity(key, record)],
         legacy=_legacy(rows, records),
-        suite=_suite(requested),
+        suite=_suite(asked),
         packages=_packages(records),
         recipe=_numeric_recipe(config.device),
         made_for=parameters(config, [*SUMMARY, *(f"models.{key}" for key in config.models)]),
@@ -93,25 +91,17 @@ def _differences(
     return comparison.differences(scored[config.candidate], scored[config.baseline], types, names, config.seed)
 
 
-def _task_type(request: Request) -> str:
-    return str(_metadata(request).type)
-
-
-def _metadata(request: Request) -> TaskMetadata:
-    return registry.find(request.name).metadata if request.parts else registry.create(request).metadata
-
-
 def _rows(
     config: Config,
-    requested: list[Request],
+    asked: list[Request],
     manifests: dict[str, Manifest],
     records: dict[str, Record],
     scored: dict[str, dict[str, Scored]],
     differences: dict[str, ScoreDifference],
 ) -> list[TaskRow]:
     rows = []
-    with console.work(STAGE, "intervals", len(requested), "tasks") as work:
-        for request in requested:
+    with console.work(STAGE, "intervals", len(asked), "tasks") as work:
+        for request in asked:
             cells = {
                 key: _cell(
                     records[key].outcome(request.name, "evaluate"),
@@ -142,12 +132,11 @@ def _row(
     request: Request, manifests: dict[str, Manifest], cells: dict[str, Cell], difference: ScoreDifference | None
 ) -> TaskRow:
     whole = [manifests[leaf.name] for leaf in request.leaves() if leaf.name in manifests]
-    metadata = _metadata(request)
     single = whole[0] if len(request.leaves()) == 1 and whole else None
     return TaskRow(
         name=request.name,
-        type=str(metadata.type),
-        metric=str(metadata.main_score),
+        type=request.type,
+        metric=request.metric,
         languages=sorted({language for manifest in whole for language in manifest.languages}),
         splits=list(request.splits),
         subsets=list(request.subsets),
@@ -362,8 +351,8 @@ def _packages(records: dict[str, Record]) -> dict[str, str]:
     return found
 
 
-def _suite(requested: list[Request]) -> Suite | None:
-    if not any(request.name in suite.CATEGORIES for request in requested):
+def _suite(asked: list[Request]) -> Suite | None:
+    if not any(request.name in suite.CATEGORIES for request in asked):
         return None
     return Suite(version=suite.VERSION, content_hash=suite.content_hash())
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from embrepro.config.schema import Config
 from embrepro.errors import KitError, SourceError
@@ -17,13 +18,10 @@ from embrepro.pipeline.records import TASKS, Record, TaskOutcome, parameters, re
 from embrepro.progress import console
 from embrepro.source_code import code_hash
 from embrepro.sources import models as model_sources
-from embrepro.tasks import encode_requests, first_stage, freezing, pins, registry
+from embrepro.tasks import encode_requests, freezing, pins, requested
 from embrepro.tasks.freezing import Manifest
 from embrepro.tasks.pins import Pin
 from embrepro.tasks.registry import Request
-
-if TYPE_CHECKING:
-    from mteb import AbsTask
 
 STAGE = "download"
 
@@ -38,12 +36,12 @@ def run(config: Config, layout: Layout) -> Record:
     mirror = config.mirror
     if config.executor.name == "local":
         expect_device(config.device)
-    requested = registry.resolve(config.tasks)
-    _expect_own_files(requested)
+    asked = requested.resolve(config.tasks, layout.root)
+    _expect_own_files(asked)
     make_folder(layout.models)
     make_folder(layout.tasks)
     _fetch_models(config, layout, mirror)
-    leaves = {leaf.name: leaf for request in requested for leaf in request.leaves()}
+    leaves = {leaf.name: leaf for request in asked for leaf in request.leaves()}
     rerank = config.tasks.rerank if any(model.scores_pairs for model in config.models.values()) else None
     record = Record(made_for=parameters(config, [*TASKS, "tasks.rerank"]))
     with console.work(STAGE, "tasks", len(leaves), "tasks") as work:
@@ -57,12 +55,12 @@ def run(config: Config, layout: Layout) -> Record:
     return record
 
 
-def _expect_own_files(requested: list[Request]) -> None:
+def _expect_own_files(asked: list[Request]) -> None:
     """Refuse one's own files where they are malformed: before any work, since only their owner can mend them."""
-    from embrepro.own_data import tasks as own_tasks
-
-    for request in requested:
+    for request in asked:
         if own_files.exists(request.name):
+            from embrepro.own_data import tasks as own_tasks
+
             own_tasks.load(request.name)
 
 
@@ -92,9 +90,8 @@ def _fetch_models(config: Config, layout: Layout, mirror: Path | None) -> None:
 
 def _freeze(request: Request, layout: Layout, mirror: Path | None, rerank: int | None) -> TaskOutcome:
     folder = layout.tasks / request.name
-    task = registry.create(request)
-    depth = rerank if first_stage.is_searched(task) else None
-    key = {"key": _key(request, task), "rerank": depth}
+    depth = rerank if request.searched else None
+    key = {"key": _key(request), "rerank": depth}
     started = time.monotonic()
     try:
         pin = pins.read_pin(request.name, layout.root / pins.PINS)
@@ -139,8 +136,8 @@ def _key_if_whole(folder: Path) -> dict[str, Any]:
         return {"key": None, "rerank": None}
 
 
-def _key(request: Request, task: AbsTask) -> str:
+def _key(request: Request) -> str:
     """What decides a frozen task: what is asked for, the task's pins, mteb, BM25, and the code that freezes."""
     packages = {name: version(name) for name in ("mteb", "datasets", "pyarrow", "polars", "bm25s", "pystemmer")}
     code = code_hash("embrepro.tasks.encode_requests", "embrepro.suite", "embrepro.own_data.tasks")
-    return fingerprint([request.name, request.subsets, request.splits, dict(task.metadata.dataset), packages, code])
+    return fingerprint([request.name, request.subsets, request.splits, json.loads(request.dataset), packages, code])

@@ -23,7 +23,7 @@ from embrepro.progress import console
 from embrepro.source_code import code_hash
 from embrepro.sources import models as model_sources
 from embrepro.sources.models import ModelManifest
-from embrepro.tasks import encode_requests, freezing, registry
+from embrepro.tasks import encode_requests, freezing, registry, requested
 from embrepro.tasks.encode_requests import RequestList
 from embrepro.tasks.freezing import Manifest
 from embrepro.tasks.registry import Request
@@ -82,7 +82,7 @@ def run(config: Config, layout: Layout, key: str, part: tuple[int, int] = (1, 1)
 def _record_unavailable(config: Config, layout: Layout, key: str, why: str) -> Record:
     """Of a model that could not be obtained: the reason for every task. Embeddings of an earlier run stay."""
     console.say_error(f"encode {key}: {why}")
-    leaves = [leaf for request in registry.resolve(config.tasks) for leaf in request.leaves()]
+    leaves = [leaf for request in requested.resolve(config.tasks, layout.root) for leaf in request.leaves()]
     lost = {leaf.name: TaskOutcome(status=why, stage="download") for leaf in leaves}
     record = Record(tasks=lost, made_for=made_for(config, key))
     record.keep(Record.read_if_there(layout.encode_record(key)).made())
@@ -111,7 +111,7 @@ def _sort_out(config: Config, layout: Layout, key: str, recipe: str, before: Rec
     asked = [*TASKS, "tasks.rerank"] if model.scores_pairs else TASKS
     downloaded = Record.read_for(layout.download_record, parameters(config, asked), "download")
     missing = []
-    leaves = {leaf.name: leaf for request in registry.resolve(config.tasks) for leaf in request.leaves()}
+    leaves = {leaf.name: leaf for request in requested.resolve(config.tasks, layout.root) for leaf in request.leaves()}
     for name, leaf in leaves.items():
         if not (fetched := downloaded.outcome(name, "download")).done:
             record.tasks[name] = fetched

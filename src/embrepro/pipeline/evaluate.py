@@ -31,13 +31,14 @@ from embrepro.pipeline import nanobeir_scores
 from embrepro.pipeline.records import TASKS, Record, TaskOutcome, parameters, reason
 from embrepro.progress import console, processes
 from embrepro.source_code import code_hash
-from embrepro.tasks import encode_requests, first_stage, freezing, main_scores, registry, samples, search
+from embrepro.tasks import encode_requests, first_stage, freezing, main_scores, registry, requested, samples, search
 from embrepro.tasks.registry import Request
 
 if TYPE_CHECKING:
     from mteb.results import TaskResult
 
 STAGE = "evaluate"
+META = "model_meta.json"
 PACKAGES = ("mteb", "scikit-learn", "scipy", "numpy", "torch", "pytrec_eval-terrier", "sentence-transformers")
 
 
@@ -89,8 +90,8 @@ def run(config: Config, layout: Layout, key: str) -> Record:
         },
         made_for=made_for,
     )
-    requested = registry.resolve(config.tasks)
-    leaves = {leaf.name: leaf for request in requested for leaf in request.leaves()}
+    asked = requested.resolve(config.tasks, layout.root)
+    leaves = {leaf.name: leaf for request in asked for leaf in request.leaves()}
     jobs = []
     for name, leaf in leaves.items():
         if (lost := _lost_before(name, downloaded, encoded)) is not None:
@@ -128,15 +129,17 @@ def run(config: Config, layout: Layout, key: str) -> Record:
     for name, outcome in (_score_on_ray if config.executor.name == "ray" else _score)(jobs, key, config):
         record.tasks[name] = outcome
         record.write(layout.evaluate_record(key))
-    _combine_aggregates(requested, record, folder, model, key)
+    _combine_aggregates(asked, before, record, folder, key)
     if suite.CATEGORIES.keys() <= leaves.keys() and all(record.tasks[name].done for name in suite.CATEGORIES):
-        record.details["legacy"] = suite.legacy_scores(_Embedded(layout, key, encoded))
+        same = all(before.tasks.get(name) == record.tasks[name] for name in suite.CATEGORIES)
+        scored = before.details.get("legacy") if same else None
+        record.details["legacy"] = scored or suite.legacy_scores(_Embedded(layout, key, encoded))
     if config.tasks.nanobeir:
         nanobeir_scores.add(config.tasks.nanobeir, layout, key, model, record, before)
     record.keep(before)
-    _prune(record, layout.results(model), folder)
     if any(outcome.done for outcome in record.tasks.values()):
-        write_text(folder / "model_meta.json", _meta_json(model, revision, known))
+        record.details["meta"] = _write_meta(folder / META, model, revision, known, before)
+    _prune(record, layout.results(model), folder)
     record.write(layout.evaluate_record(key))
     return record
 
@@ -145,7 +148,7 @@ def _record_unavailable(config: Config, layout: Layout, key: str, encoded: Recor
     """Of a model that could not be obtained: the reason for every requested task. Results of an earlier run stay."""
     lost = next(iter(encoded.tasks.values()))
     record = Record(made_for=encoded.made_for)
-    for request in registry.resolve(config.tasks):
+    for request in requested.resolve(config.tasks, layout.root):
         record.tasks |= dict.fromkeys([request.name, *(leaf.name for leaf in request.leaves())], lost)
     record.keep(Record.read_if_there(layout.evaluate_record(key)).made())
     make_folder(layout.results(config.models[key]))
@@ -352,11 +355,9 @@ def _shown(outcome: TaskOutcome, name: str, folder: Path) -> str:
     return f"{main_scores.read_main_score(main_scores.path_of(folder, name)):.4f}" if outcome.done else outcome.status
 
 
-def _combine_aggregates(requested: list[Request], record: Record, folder: Path, model: ModelConfig, key: str) -> None:
+def _combine_aggregates(asked: list[Request], before: Record, record: Record, folder: Path, key: str) -> None:
     """An aggregate's score is mteb's combination of its parts; with a part missing it is a row that names the part."""
-    from mteb.results import TaskResult
-
-    for request in requested:
+    for request in asked:
         if not request.parts:
             continue
         missing = [part.name for part in request.parts if not record.tasks[part.name].done]
@@ -365,15 +366,22 @@ def _combine_aggregates(requested: list[Request], record: Record, folder: Path, 
                 status=f"its part {missing[0]} has no score: {record.tasks[missing[0]].status}", stage=STAGE
             )
             continue
-        task: Any = registry.find(request.name)
-        results = [
-            TaskResult.from_disk(folder / f"{part.name}.json", load_historic_data=False) for part in request.parts
-        ]
-        combined = task.combine_task_results(results)
-        write_text(folder / f"{request.name}.json", _result_json(combined))
-        files = {f"{request.name}.json": sha256(folder / f"{request.name}.json")}
-        record.tasks[request.name] = TaskOutcome(stage=STAGE, key=fingerprint(files), files=files)
-        console.say(f"evaluate {key} {request.name}: {combined.main_score:.4f} from {len(results)} parts")
+        parts = fingerprint([record.tasks[part.name].files for part in request.parts])
+        kept = before.tasks.get(request.name)
+        if not (kept and kept.key == parts and kept.stands(folder)):
+            kept = _combined(request, parts, folder)
+        record.tasks[request.name] = kept
+        console.say(f"evaluate {key} {request.name}: {_shown(kept, request.name, folder)} from {len(request.parts)} parts")
+
+
+def _combined(request: Request, parts: str, folder: Path) -> TaskOutcome:
+    from mteb.results import TaskResult
+
+    task: Any = registry.find(request.name)
+    results = [TaskResult.from_disk(folder / f"{part.name}.json", load_historic_data=False) for part in request.parts]
+    write_text(folder / f"{request.name}.json", _result_json(task.combine_task_results(results)))
+    files = {f"{request.name}.json": sha256(folder / f"{request.name}.json")}
+    return TaskOutcome(stage=STAGE, key=parts, files=files)
 
 
 def _expect_encoded(
@@ -406,7 +414,7 @@ def _key(
 
 
 def _prune(record: Record, results: Path, folder: Path) -> None:
-    kept = set(record.files)
+    kept = set(record.files) | ({META} if "meta" in record.details else set())
     if record.details.get(nanobeir_scores.FOLDER, {}).get("files"):
         kept.add(nanobeir_scores.FOLDER)
     keep_only(results, {folder.name})
@@ -424,6 +432,16 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - a NumPy scalar
     return value.item()
 
 
-def _meta_json(model: ModelConfig, revision: str, known: embrepro.models.ModelProperties) -> str:
+def _write_meta(
+    path: Path, model: ModelConfig, revision: str, known: embrepro.models.ModelProperties, before: Record
+) -> dict[str, str]:
+    """Write what mteb's results say of a model, unless that stands; returns the hash of what it follows from and its own."""
+    follows = fingerprint(
+        [model.model_dump(), revision, known.as_dict(), version("mteb"), code_hash("embrepro.models")]
+    )
+    kept = before.details.get("meta", {})
+    if kept.get("key") == follows and path.is_file() and sha256(path) == kept.get("sha256"):
+        return {"key": follows, "sha256": kept["sha256"]}
     values = embrepro.models.meta(model, revision, known).to_dict()
-    return dump_json(json.loads(json.dumps(values, default=str)))
+    write_text(path, dump_json(json.loads(json.dumps(values, default=str))))
+    return {"key": follows, "sha256": sha256(path)}

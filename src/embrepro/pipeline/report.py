@@ -25,6 +25,7 @@ from embrepro.results import provenance
 from embrepro.results.agreement import expect_published
 from embrepro.results.result_files import ResultNumbers, read_numbers, result_file
 from embrepro.results.summary import Summary
+from embrepro.tasks import requested
 
 NANOBEIR = "NanoBEIR"
 """The task by which a claim asks for a number of sentence-transformers' own evaluator."""
@@ -91,7 +92,7 @@ def verdicts(summary: Summary, speed: SpeedReport | None, claim_files: Sequence[
         speed=speed,
         numbers=_numbers(summary, asked),
         published=published.published(),
-        benchmarks=_sizes(sizes),
+        benchmarks=requested.benchmark_sizes(sizes),
     )
     return claim_verdicts.judge_claims(asked, known)
 
@@ -131,13 +132,3 @@ def _sparsity_numbers(summary: Summary, model: str, task: str) -> list[ResultNum
         for name, value in row.model_dump(include={"active_dimensions", "sparsity", "index_mb"}).items()
     }
     return [ResultNumbers(split="", subset="", numbers=numbers)] if numbers else []
-
-
-def _sizes(names: set[str]) -> dict[str, int]:
-    """Number of tasks of mteb's benchmarks; mteb takes seconds to import, so it is asked only if a claim asks."""
-    if not names:
-        return {}
-    import mteb
-
-    known = {benchmark.name: benchmark for benchmark in mteb.get_benchmarks()}
-    return {name: len(known[name].tasks) for name in names if name in known}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
 from embrepro.statistics.estimates import ConfidenceInterval
 
@@ -21,6 +20,9 @@ def percentile_interval(samples: Sequence[float], quantile: float, level: float 
         quantile: between 0 and 1, such as 0.95 for the 95th percentile.
         level: coverage.
     """
+    # Imported here, since it takes a second, and most who import this module measure nothing.
+    from scipy import stats
+
     tail = (1 - level) / 2
     low, high = (int(rank) for rank in stats.binom.ppf([tail, 1 - tail], len(samples), quantile))
     if low < 1 or high >= len(samples):

@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
-from sklearn.metrics import silhouette_score
 
 from embrepro.errors import TaskError
 from embrepro.suite.items import clustering_items, retrieval_items
@@ -92,6 +90,10 @@ def _clustering(embed: Embed) -> float:
     # Mean pooling of equal vectors leaves differences in the last digits, which no cluster can mean.
     if np.ptp(vectors, axis=0).max() <= 1e-6 * np.abs(vectors).max():
         return (0.0 + _purity(topics, np.zeros_like(topics))) / 2
+    # Imported here, since scikit-learn takes most of a second, and most who import the suite score nothing.
+    from sklearn.cluster import KMeans
+    from sklearn.metrics import silhouette_score
+
     kmeans = KMeans(n_clusters=topics.max() + 1, n_init=10, random_state=42)
     return (float(silhouette_score(vectors, topics)) + _purity(topics, kmeans.fit_predict(vectors))) / 2
 

@@ -6,7 +6,7 @@ filter that would leave a task empty is an error here, never a shorter list.
 
 from __future__ import annotations
 
-import functools
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from embrepro.config.messages import suggest
 from embrepro.config.schema import Tasks
 from embrepro.errors import ConfigError
 from embrepro.own_data import definition as own_files
+from embrepro.tasks import first_stage
 
 if TYPE_CHECKING:
     from mteb import AbsTask
@@ -22,12 +23,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """One requested task, with the subsets and splits to score; `parts` are the members of an aggregate task."""
+    """One requested task, with the subsets and splits to score; `parts` are the members of an aggregate task.
+
+    The others are what stages need to know of it without importing mteb: its type and main score as mteb names them, where
+    its data comes from (mteb's `dataset`, as JSON), and whether it searches a corpus (`first_stage.is_searched`).
+    """
 
     name: str
     subsets: tuple[str, ...]
     splits: tuple[str, ...]
     parts: tuple[Request, ...] = ()
+    type: str = ""
+    metric: str = ""
+    dataset: str = "{}"
+    searched: bool = False
 
     def leaves(self) -> tuple[Request, ...]:
         """The tasks that hold data: the parts of an aggregate, else the task itself."""
@@ -76,7 +85,12 @@ def create(request: Request) -> AbsTask:
 
 def add(task_class: type[AbsTask]) -> None:
     """Make a task of one's own known by its name, beside mteb's."""
-    _own_tasks()[task_class.metadata.name] = task_class
+    _ADDED[task_class.metadata.name] = task_class
+
+
+def has_added() -> bool:
+    """Whether there are tasks that `add` made known: they are this process's alone."""
+    return bool(_ADDED)
 
 
 def is_own(task: AbsTask) -> bool:
@@ -120,9 +134,11 @@ def _from_files(name: str) -> AbsTask:
     return own_tasks.task_class(name)()
 
 
-@functools.cache
+_ADDED: dict[str, type[AbsTask]] = {}
+
+
 def _own_tasks() -> dict[str, type[AbsTask]]:
-    return dict(suite.TASKS)
+    return suite.TASKS | _ADDED
 
 
 def _benchmark(name: str | None) -> list[AbsTask]:
@@ -168,7 +184,7 @@ def _request(task: AbsTask, languages: list[str] | None, subsets: list[str] | No
             )
         metadata: Any = task.metadata
         parts = tuple(_request(part, languages, None) for part in metadata.tasks)
-        return Request(name, (), tuple(task.eval_splits), parts)
+        return Request(name, (), tuple(task.eval_splits), parts, **_known(task))
     kept = list(task.hf_subsets)
     if subsets is not None:
         unknown = [subset for subset in subsets if subset not in task.metadata.hf_subsets]
@@ -189,7 +205,18 @@ def _request(task: AbsTask, languages: list[str] | None, subsets: list[str] | No
             {code.split("-")[0] for codes in task.metadata.hf_subsets_to_langscripts.values() for code in codes}
         )
         raise ConfigError(f"{name} has no subset in {', '.join(languages or [])}; its languages: {', '.join(spoken)}")
-    return Request(name, tuple(kept), tuple(task.eval_splits))
+    return Request(name, tuple(kept), tuple(task.eval_splits), **_known(task))
+
+
+def _known(task: AbsTask) -> dict[str, Any]:
+    """What a request says of its task."""
+    metadata = task.metadata
+    return {
+        "type": str(metadata.type),
+        "metric": str(metadata.main_score),
+        "dataset": json.dumps(dict(metadata.dataset), sort_keys=True),
+        "searched": first_stage.is_searched(task),
+    }
 
 
 def _speaks(task: AbsTask, subset: str, languages: list[str]) -> bool:
