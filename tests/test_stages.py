@@ -484,6 +484,35 @@ def command(sources: Path, folder: Path, *arguments: str, code: str = "", **envi
     )  # fmt: skip
 
 
+SLOW_IMPORTS = ("torch", "mteb", "sentence_transformers", "transformers", "datasets", "sklearn")
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [["download"], ["encode", "big"], ["evaluate", "big"], ["aggregate"], ["report"], ["check"]],
+    ids=lambda x: x[0],
+)
+def test_with_everything_kept_no_stage_imports_what_takes_seconds(
+    stage: list[str], finished_project: Path, sources: Path
+) -> None:
+    noted = (
+        "import atexit, sys\n"
+        f"atexit.register(lambda: print('imported', [name for name in {SLOW_IMPORTS} if name in sys.modules]))"
+    )
+    code, out, err = finish(command(sources, finished_project, *stage, code=noted))
+    assert code == 0, err
+    assert out.splitlines()[-1] == "imported []"
+
+
+@pytest.fixture(scope="module")
+def finished_project(done: Layout, sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project after a whole run of the program, with what `report` needs."""
+    root = tmp_path_factory.mktemp("finished") / "project"
+    shutil.copytree(done.root, root)
+    (root / "params.yaml").write_text(yaml.safe_dump(values(sources, claims=[], recommendation=None)))
+    return root
+
+
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     out, err = process.communicate(timeout=120)
     return process.returncode, out, err

@@ -371,7 +371,9 @@ def _combine_aggregates(asked: list[Request], before: Record, record: Record, fo
         if not (kept and kept.key == parts and kept.stands(folder)):
             kept = _combined(request, parts, folder)
         record.tasks[request.name] = kept
-        console.say(f"evaluate {key} {request.name}: {_shown(kept, request.name, folder)} from {len(request.parts)} parts")
+        console.say(
+            f"evaluate {key} {request.name}: {_shown(kept, request.name, folder)} from {len(request.parts)} parts"
+        )
 
 
 def _combined(request: Request, parts: str, folder: Path) -> TaskOutcome:

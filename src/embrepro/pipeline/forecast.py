@@ -21,7 +21,7 @@ from embrepro.layout import Layout
 from embrepro.pipeline import encode
 from embrepro.pipeline.records import Record, reason
 from embrepro.sources import models as model_sources
-from embrepro.tasks import encode_requests, freezing, registry
+from embrepro.tasks import encode_requests, freezing, registry, requested
 from embrepro.tasks.registry import Request
 
 SAMPLED_TEXTS = 256
@@ -50,7 +50,7 @@ def forecast(config: Config, layout: Layout, *, measure: bool = True) -> Forecas
         )
     if not downloaded.tasks:
         remarks.append("Nothing is downloaded, and only frozen tasks can be counted. Run: dvc repro download")
-    leaves = {leaf.name: leaf for request in registry.resolve(config.tasks) for leaf in request.leaves()}
+    leaves = {leaf.name: leaf for request in requested.resolve(config.tasks, layout.root) for leaf in request.leaves()}
     models = []
     for key in config.models:
         folder = layout.models / key

@@ -57,9 +57,15 @@ def _sizes(names: list[str]) -> dict[str, int]:
 def _ask(root: Path, asked: dict[str, Any], answer: Callable[[], Any]) -> Any:  # noqa: ANN401 - plain values
     path = root / KNOWN / f"{fingerprint({**asked, 'mteb': version('mteb')})}.json"
     try:
-    if registry.has_added():
-        return registry.resolve(tasks)
-    own = {name: own_files.revision(name) for name in tasks.names if own_files.exists(name)}
-    asked = {"tasks": tasks.model_dump(), "own": own, "code": code_hash("embrepro.tasks.registry")}
-    found = _ask(root, asked, lambda: [asdict(request) for request in registry.resolve(tasks)])
-    return [_request(each) for each in found]
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = answer()
+    # A read-only folder: it is asked again the next time.
+    with suppress(OSError):
+        write_text(path, json.dumps(found))
+    return found
+
+
+def _request(values: dict[str, Any]) -> Request:
+    lists = {"subsets": tuple(values["subsets"]), "splits": tuple(values["splits"])}
+    return Request(**(values | lists | {"parts": tuple(_request(part) for part in values["parts"])}))
