@@ -19,10 +19,10 @@ export PYTHON
 MAKEOVERRIDES :=
 # Where it is set, each of the many processes of a run compiles all it imports, which takes longer than the work.
 unexport PYTHONDONTWRITEBYTECODE
-unexport ARGS BASE BASELINE COUNT DEVICE IMAGES JOBS MODEL RUNTIME SBOM SEED SET TASKS UPGRADE
+unexport ARGS BASE BASELINE COUNT DEVICE EXPERIMENT IMAGES JOBS MODEL RUNTIME SBOM SEED SET TASKS UPGRADE
 
 # Hydra overrides from the words given on the command line, if any.
-OVERRIDES := $(if $(MODEL),-S 'model=$(MODEL)') $(if $(BASELINE),-S 'baseline=$(BASELINE)') \
+OVERRIDES := $(if $(EXPERIMENT),-S '+experiment=$(EXPERIMENT)') $(if $(MODEL),-S 'model=$(MODEL)') $(if $(BASELINE),-S 'baseline=$(BASELINE)') \
 	$(if $(TASKS),-S 'tasks=$(TASKS)') $(if $(RUNTIME),-S 'runtime=$(RUNTIME)') \
 	$(if $(filter-out cpu,$(DEVICE)),-S 'device=$(DEVICE)') $(if $(SET),-S '$(SET)')
 PIPELINE := $(if $(strip $(OVERRIDES)),dvc exp run $(OVERRIDES),dvc repro)
@@ -35,6 +35,7 @@ help: ## Show this list
 	@printf '  %-25s %s\n' \
 		'DEVICE=cuda' 'use the CUDA environment and device (default: cpu)' \
 		'MODEL=NAME BASELINE=NAME' 'make repro: candidate and baseline, files of conf/model and conf/baseline' \
+		'EXPERIMENT=NAME' 'make repro: a preset of conf/experiment, such as analysis' \
 		'TASKS=NAME' 'make repro: a task set of conf/tasks' \
 		'RUNTIME=docker' 'make repro: run each stage in its image' \
 		"SET='KEY=VALUE'" 'make repro: any one setting more' \

@@ -12,6 +12,7 @@ LOCKS = {
     "cpu": REQUIREMENTS / "cpu.lock",
     "cuda": REQUIREMENTS / "cuda.lock",
     "ray": REQUIREMENTS / "ray.lock",
+    "mteb1": REQUIREMENTS / "mteb1.lock",
     "build": REQUIREMENTS / "build.lock",
     "torch-cpu": REQUIREMENTS / "torch-cpu.txt",
 }

@@ -1,8 +1,9 @@
 """Resolve pyproject.toml into the locks of requirements/ (run it through `make locks`).
 
-Four files come out: `cuda.lock` (everything, torch as the package index serves it), `cpu.lock` (the same
-versions with the CPU build of torch and nothing of NVIDIA's), `ray.lock` (what the extra `ray` adds to either)
-and `build.lock` (what installs the others).
+Five files come out: `cuda.lock` (everything, torch as the package index serves it), `cpu.lock` (the same
+versions with the CPU build of torch and nothing of NVIDIA's), `ray.lock` (what the extra `ray` adds to either),
+`mteb1.lock` (what mteb 1.39.7 needs in other versions than those, for `embrepro case languages`) and
+`build.lock` (what installs the others).
 Where packages come from is taken from pip's own configuration; none of it is written into a lock.
 """
 
@@ -20,6 +21,18 @@ from pip_settings import pip_setting, uv_settings
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON, PLATFORM = "3.11", "x86_64-manylinux_2_28"
+# The version whose silence the analysis took for a fault of the tasks; it loads with no transformers of version 5.
+MTEB1 = ("mteb==1.39.7", "transformers<5", "pillow")
+OTHER_IN_MTEB1 = (
+    "datasets",
+    "dill",
+    "fsspec",
+    "huggingface-hub",
+    "mteb",
+    "multiprocess",
+    "sentence-transformers",
+    "transformers",
+)
 
 
 def uv_environment() -> dict[str, str]:
@@ -77,6 +90,16 @@ def compile_ray(lock: Path, work: Path, upgrade: bool) -> None:
     compile_lock([str(wanted)], lock, f"--constraints={constraint}", *omitted, upgrade=upgrade)
 
 
+def compile_mteb1(lock: Path, work: Path, upgrade: bool) -> None:
+    """Lock an older mteb on top of an environment: only what it needs in another version, or in addition."""
+    beneath = {name: pin for name, pin in parse_lock(LOCKS["cuda"].read_text()).items() if name not in OTHER_IN_MTEB1}
+    wanted, constraint = work / "mteb1.txt", work / "beneath.txt"
+    wanted.write_text("".join(f"{requirement}\n" for requirement in MTEB1))
+    constraint.write_text("".join(f"{name}=={pin.version}\n" for name, pin in beneath.items()))
+    omitted = [f"--no-emit-package={name}" for name in beneath]
+    compile_lock([str(wanted)], lock, f"--constraints={constraint}", *omitted, upgrade=upgrade)
+
+
 def compile_build(lock: Path, work: Path, upgrade: bool) -> None:
     """Lock pip, uv and the build back end, at the version of setuptools that the environments hold."""
     setuptools = parse_lock(LOCKS["cuda"].read_text())["setuptools"].version
@@ -96,8 +119,9 @@ def main() -> None:
         compile_lock(["pyproject.toml"], LOCKS["cuda"], "--extra=test", upgrade=upgrade)
         compile_cpu(LOCKS["cpu"], work, upgrade)
         compile_ray(LOCKS["ray"], work, upgrade)
+        compile_mteb1(LOCKS["mteb1"], work, upgrade)
         compile_build(LOCKS["build"], work, upgrade)
-    for name in ("cuda", "cpu", "ray", "build"):
+    for name in ("cuda", "cpu", "ray", "mteb1", "build"):
         LOCKS[name].write_text(stamp + LOCKS[name].read_text())
         sys.stdout.write(f"{LOCKS[name].relative_to(ROOT)}: {len(parse_lock(LOCKS[name].read_text()))} pins\n")
 

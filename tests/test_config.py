@@ -78,7 +78,7 @@ def test_the_analysis_is_one_word() -> None:
     chosen = composed("+experiment=analysis")
     assert (chosen.baseline, chosen.candidate) == ("minilm", "qwen25")
     quick, custom = composed("tasks=quick").tasks.names, composed("tasks=custom").tasks.names
-    assert chosen.tasks.names == [*quick, *custom]
+    assert chosen.tasks.names == [*quick, *custom, "AnalysisFirstDefinition", "AnalysisSecondDefinition"]
     assert composed().claims == [], "a report carries nobody else's claims unless it is asked to"
 
 

@@ -46,7 +46,7 @@ def declared() -> list[Requirement]:
     return [Requirement(text) for text in project["dependencies"] + project["optional-dependencies"]["test"]]
 
 
-LOCKS = ("cpu", "cuda", "ray", "build")
+LOCKS = ("cpu", "cuda", "ray", "mteb1", "build")
 
 
 @pytest.mark.parametrize("name", LOCKS)
@@ -99,6 +99,14 @@ def test_the_builder_of_the_environment_is_the_one_inside_it() -> None:
     assert pins("build")["setuptools"] == pins("cpu")["setuptools"]
     (backend,) = tomllib.loads(PYPROJECT.read_text())["build-system"]["requires"]
     assert Requirement(backend).specifier.contains(pins("build")["setuptools"].version)
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_the_lock_of_an_older_mteb_holds_only_what_differs_from_the_environment_beneath(name: str) -> None:
+    older = pins("mteb1")
+    assert older["mteb"].version == "1.39.7"
+    assert [package for package in older if older[package] == pins(name).get(package)] == []
+    assert [package for package in older if re.match(r"torch|nvidia|cuda|triton", package)] == []
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)

@@ -15,7 +15,8 @@ from embrepro.recommendation.rules import RecommendationRules, read_rules, recom
 from embrepro.results.quantities import Measurements, read_quantity
 from embrepro.results.summary import Cell, Interval, ModelCard, Recommendation, ScoreDifference, TaskRow
 
-DEFAULT = Path(__file__).parents[1] / "conf" / "documents" / "recommendation" / "default.yaml"
+RULES = Path(__file__).parents[1] / "conf" / "documents" / "recommendation"
+DEFAULT, ANALYSIS, OVERVIEW = (RULES / f"{name}.yaml" for name in ("default", "analysis", "overview"))
 EXACT = RepeatedMeasure(median=1.0, low=1.0, high=1.0, repeats=1)
 
 
@@ -117,11 +118,15 @@ def test_a_claimed_winner_stands_only_in_a_run_of_the_models_that_the_claim_is_a
     renamed = evidence(SUITE).model_copy(
         update={"candidate": "qwen25", "baseline": "minilm", "tasks": [], "models": {}}
     )
-    assert [each.claimed for each in recommend(read_rules(DEFAULT), renamed)] == ["minilm"] + ["qwen25"] * 6
+    assert [each.claimed for each in recommend(read_rules(ANALYSIS), renamed)] == ["minilm"] * 4 + ["qwen25"] * 7
+    other = renamed.model_copy(update={"candidate": "mpnet"})
+    assert not any(each.claimed for each in recommend(read_rules(ANALYSIS), other))
+    quick_start = [each.claimed for each in recommend(read_rules(OVERVIEW), other)]
+    assert quick_start == ["mpnet", "minilm", None, None, None, None]
 
 
 def test_a_claimed_winner_must_be_one_of_the_compared_models() -> None:
-    content = yaml.safe_load(DEFAULT.read_text(encoding="utf-8"))
+    content = yaml.safe_load(ANALYSIS.read_text(encoding="utf-8"))
     content["use_cases"][0]["claimed"] = "minilmm"
     with pytest.raises(ValueError, match="claimed names minilmm"):
         RecommendationRules.model_validate(content)

@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from pydantic import BaseModel, ConfigDict, Field
 
 from embrepro.benchmarking.speed import SpeedReport
+from embrepro.cases.records import CaseRecord
+from embrepro.config.model_files import PublishedValue
 from embrepro.results.quantities import QUANTITIES, Measurements, read_quantity
 from embrepro.results.result_files import ResultNumbers
-from embrepro.results.summary import LegacyScore, ModelCard, TaskRow
+from embrepro.results.summary import LegacyScore, ModelCard, OriginScores, TaskRow
 
 SCORED = "scored"
 EMPTY = "empty scores"
@@ -31,6 +33,9 @@ class KnownValues(BaseModel):
     legacy: dict[str, dict[str, dict[str, float]]] = Field(
         default_factory=dict, description="model, definition (first, second), category or overall"
     )
+    origin: dict[str, dict[str, dict[str, float] | str]] = Field(
+        default_factory=dict, description="as legacy, on the analysis's own items; or the reason why there is none"
+    )
     numbers: dict[str, dict[str, list[ResultNumbers]]] = Field(
         default_factory=dict, description="model, task: every number of mteb's result file"
     )
@@ -38,6 +43,8 @@ class KnownValues(BaseModel):
         default_factory=dict, description="model, one of results.quantities: value, or the reason why there is none"
     )
     published: dict[str, dict[str, float]] = Field(default_factory=dict, description="model, task")
+    figures: list[PublishedValue] = Field(default_factory=list, description="what others publish of the models")
+    cases: dict[str, CaseRecord] = Field(default_factory=dict, description="records of cases, by the case's name")
     benchmarks: dict[str, int] = Field(default_factory=dict, description="mteb's benchmark: number of tasks")
 
     def as_published(self) -> KnownValues:
@@ -52,9 +59,12 @@ def collect_known_values(
     models: Mapping[str, ModelCard],
     *,
     legacy: Sequence[LegacyScore] = (),
+    origin: Sequence[OriginScores] = (),
     speed: SpeedReport | None = None,
     numbers: Mapping[str, Mapping[str, list[ResultNumbers]]] | None = None,
     published: Mapping[str, Mapping[str, float]] | None = None,
+    figures: Sequence[PublishedValue] = (),
+    cases: Mapping[str, CaseRecord] | None = None,
     benchmarks: Mapping[str, int] | None = None,
 ) -> KnownValues:
     """Gather the facts of a run from what its stages wrote.
@@ -64,9 +74,12 @@ def collect_known_values(
         models: model cards by model key.
         legacy: rows of the custom suite by the older definitions; the category "overall" is the weighted
         sum.
+        origin: the analysis's own evaluation on its own items.
         speed: the benchmark of this run, if it was run.
         numbers: every number of the result files that claims ask for, by model key and task.
         published: main scores by model key and task.
+        figures: what others publish of the models.
+        cases: records of other versions of mteb, by the case's name.
         benchmarks: number of tasks by mteb's benchmark name.
     """
     by_definition: dict[str, dict[str, dict[str, float]]] = {}
@@ -75,13 +88,19 @@ def collect_known_values(
             if value is not None:
                 parts = by_definition.setdefault(row.model, {}).setdefault(definition, {})
                 parts[row.category.lower().replace(" ", "_")] = value
+    by_origin: dict[str, dict[str, dict[str, float] | str]] = {}
+    for each in origin:
+        by_origin.setdefault(each.model, {})[each.definition] = dict(each.scores) or each.status
     return KnownValues(
         scores={key: {row.name: row.cells[key].score for row in tasks if key in row.cells} for key in models},
         status={key: {row.name: row.cells[key].status for row in tasks if key in row.cells} for key in models},
         legacy=by_definition,
+        origin=by_origin,
         numbers={model: dict(tasks) for model, tasks in (numbers or {}).items()},
         quantities={key: _quantities(key, models, speed) for key in models},
         published={model: dict(scores) for model, scores in (published or {}).items()},
+        figures=list(figures),
+        cases=dict(cases or {}),
         benchmarks=dict(benchmarks or {}),
     )
 

@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from embrepro.cases.records import CaseRun
 from embrepro.claims.known_values import EMPTY, SCORED, KnownValues
 from embrepro.config.messages import suggest
+from embrepro.config.model_files import FIGURES, PROPERTIES
 from embrepro.config.yaml_files import Strict
 from embrepro.results.quantities import QuantityName
 
@@ -123,22 +125,100 @@ class ScoredTasksMetric(Strict):
         return MeasuredValue(float(scored), _joined(untried), lower_bound=bool(untried))
 
 
+class _OfCase(Strict):
+    case: Literal["languages"]
+    models: Annotated[list[str], Field(min_length=1)]
+    tasks: Annotated[list[str], Field(min_length=1)]
+    language: Literal["en", "eng"] = Field(description="the code that mteb was asked for")
+
+    def _runs(self, facts: KnownValues) -> tuple[list[list[CaseRun]], list[str]]:
+        """The runs of each task that was run for every model, and why others were not."""
+        record = facts.cases.get(self.case)
+        if record is None:
+            return [], [f"the case was not run: embrepro case {self.case}"]
+        if absent := sorted(set(self.models) - record.models.keys()):
+            there = ", ".join(record.models)
+            return [], [f"{absent[0]} is not in the record of the case (there: {there}): embrepro case {self.case}"]
+        found, missing = [], []
+        for task in self.tasks:
+            runs = [
+                each
+                for each in record.runs
+                if each.task == task and each.language == self.language and each.model in self.models
+            ]
+            if len(runs) == len(self.models):
+                found.append(runs)
+            else:
+                missing.append(f"{task} is not in the record of the case")
+        return found, missing
+
+
+class CaseTasksMetric(_OfCase):
+    """How many of the tasks have a score for every one of the models in a case that ran another version of mteb."""
+
+    kind: Literal["case_tasks"]
+
+    def resolve(self, facts: KnownValues) -> MeasuredValue:
+        """Return the count; a lower bound where a task was not run."""
+        found, missing = self._runs(facts)
+        if not found:
+            return MeasuredValue(None, _joined(missing))
+        scored = sum(all(run.score is not None for run in runs) for runs in found)
+        if missing and not scored:
+            return MeasuredValue(None, _joined(missing))
+        return MeasuredValue(float(scored), _joined(missing), lower_bound=bool(missing))
+
+
+class CaseSecondsMetric(_OfCase):
+    """The longest evaluation time of the tasks in a case, as that version of mteb wrote it."""
+
+    kind: Literal["case_seconds"]
+
+    def resolve(self, facts: KnownValues) -> MeasuredValue:
+        """Return seconds."""
+        found, missing = self._runs(facts)
+        seconds = [run.seconds for runs in found for run in runs]
+        if missing or None in seconds:
+            return MeasuredValue(None, _joined(missing) or "mteb left no result file")
+        return MeasuredValue(max(value for value in seconds if value is not None))
+
+
+class CaseErrorsMetric(_OfCase):
+    """How many of the runs of a case ended with an error that mteb raised."""
+
+    kind: Literal["case_errors"]
+
+    def resolve(self, facts: KnownValues) -> MeasuredValue:
+        """Return the number of runs."""
+        found, missing = self._runs(facts)
+        if missing:
+            return MeasuredValue(None, _joined(missing))
+        return MeasuredValue(float(sum(run.error is not None for runs in found for run in runs)))
+
+
 class LegacyMetric(Strict):
-    """A category of the custom suite as one of the two older definitions has it."""
+    """A category of the custom evaluation as one of the two older definitions has it, on its own items or the suite's."""
 
     kind: Literal["legacy"]
     model: str
     definition: Literal["first", "second"]
     category: Category
+    items: Literal["origin", "suite"] = Field(
+        description="origin: those that the definition came with; suite: this kit's"
+    )
 
     def resolve(self, facts: KnownValues) -> MeasuredValue:
         """Return the score, 0-1."""
-        if self.model not in facts.legacy:
-            return _absent_model(self.model, facts.legacy, "has no score by the older definitions of the custom suite")
-        value = facts.legacy[self.model].get(self.definition, {}).get(self.category)
-        if value is None:
+        known = facts.origin if self.items == "origin" else facts.legacy
+        whose = "the analysis's own items" if self.items == "origin" else "the custom suite"
+        if self.model not in known:
+            return _absent_model(self.model, known, f"has no score by the older definitions on {whose}")
+        found = known[self.model].get(self.definition, {})
+        if isinstance(found, str):
+            return MeasuredValue(None, f"{whose} of {self.model}: {found}")
+        if self.category not in found:
             return MeasuredValue(None, f"the {self.definition} definition gave no {self.category} of {self.model}")
-        return MeasuredValue(value)
+        return MeasuredValue(found[self.category])
 
 
 class QuantityMetric(Strict):
@@ -243,6 +323,32 @@ class ArithmeticMetric(Strict):
         return MeasuredValue(_OPERATIONS[self.operation](list(self.operands.values())))
 
 
+class FiguresMetric(Strict):
+    """The least or greatest published figure of all models that a source lists; needs no run."""
+
+    kind: Literal["figures"]
+    figure: str = Field(description="of `config.model_files`, or dimensions, max_seq_length, size_mb")
+    operation: Literal["minimum", "maximum", "count"]
+    source: str = Field(description="how the source of the figures begins; the whole table, not chosen rows")
+
+    @field_validator("figure")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in (known := (*FIGURES, *PROPERTIES)):
+            raise ValueError(f"no published figure is called '{name}'{suggest(name, known)}")
+        return name
+
+    def resolve(self, facts: KnownValues) -> MeasuredValue:
+        """Return the figure in its own unit, or how many models have one."""
+        found = [each for each in facts.figures if each.figure == self.figure and each.source.startswith(self.source)]
+        if not found:
+            return MeasuredValue(None, f"no model of conf/model has {self.figure} from {self.source}")
+        if self.operation == "count":
+            return MeasuredValue(float(len(found)))
+        chosen = (min if self.operation == "minimum" else max)(found, key=lambda each: each.value)
+        return MeasuredValue(chosen.value, f"{chosen.model}, of {len(found)} models")
+
+
 class Elsewhere(Strict):
     """Something well defined that this kit does not measure."""
 
@@ -269,6 +375,9 @@ Metric = Annotated[
     ScoreMetric
     | MeanMetric
     | ScoredTasksMetric
+    | CaseTasksMetric
+    | CaseSecondsMetric
+    | CaseErrorsMetric
     | LegacyMetric
     | QuantityMetric
     | BenchmarkSizeMetric
@@ -276,10 +385,13 @@ Metric = Annotated[
     | RatioMetric
     | RelativeChangeMetric
     | ArithmeticMetric
+    | FiguresMetric
     | Elsewhere
     | Undefined,
     Field(discriminator="kind"),
 ]
+RECOMPUTED = (ArithmeticMetric, FiguresMetric)
+"""Metrics that rest on stated numbers and on nothing that the run measured."""
 FRACTIONS = (ScoreMetric, MeanMetric, LegacyMetric, RelativeChangeMetric)
 """Metrics that resolve to fractions, which a claim in percent or points multiplies by 100."""
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from embrepro.claims.known_values import KnownValues
-from embrepro.claims.metrics import ArithmeticMetric, MeasuredValue, Metric, ScoredTasksMetric, is_fraction
+from embrepro.claims.metrics import RECOMPUTED, MeasuredValue, Metric, ScoredTasksMetric, is_fraction
 from embrepro.config.yaml_files import Strict, read_document
 from embrepro.results import summary
 from embrepro.results.summary import ClaimVerdict
@@ -179,7 +179,7 @@ def _in_unit(claim: Claim, found: MeasuredValue) -> MeasuredValue:
 
 def _published(claim: Claim, facts: KnownValues) -> Published | None:
     """The claim's own published value, else the same metric over the published scores of `conf/expected`."""
-    if claim.published is not None or isinstance(claim.metric, (ArithmeticMetric, ScoredTasksMetric)):
+    if claim.published is not None or isinstance(claim.metric, (*RECOMPUTED, ScoredTasksMetric)):
         return claim.published
     found = _in_unit(claim, claim.metric.resolve(facts.as_published()))
     return None if found.value is None else Published(value=found.value, source="published scores")
@@ -198,7 +198,7 @@ def _outcome(claim: Claim, found: MeasuredValue) -> ClaimVerdict:
 def _basis(claim: Claim, outcome: ClaimVerdict) -> Literal["measured", "recomputed", ""]:
     if outcome not in ("reproduced", "refuted"):
         return ""
-    return "recomputed" if isinstance(claim.metric, ArithmeticMetric) else "measured"
+    return "recomputed" if isinstance(claim.metric, RECOMPUTED) else "measured"
 
 
 def _claimed_text(claim: Claim) -> str:
@@ -218,7 +218,7 @@ def _measured_text(claim: Claim, found: MeasuredValue, outcome: ClaimVerdict) ->
     if found.value is None or outcome in ("not measured", "not defined"):
         return outcome
     text = _text(found.value, claim.unit)
-    if isinstance(claim.metric, ArithmeticMetric):
+    if isinstance(claim.metric, RECOMPUTED):
         return f"{text}, recomputed"
     return f"at least {text}" if found.lower_bound else text
 
@@ -231,8 +231,9 @@ def _explanation(claim: Claim, found: MeasuredValue, outcome: ClaimVerdict, agre
         parts.append(_miss(claim.claimed, found.value, claim.unit))
     if outcome == "not measured" and agrees is not None:
         parts.append(f"The published value {'agrees with' if agrees else 'contradicts'} the claim")
-    if isinstance(claim.metric, ArithmeticMetric):
-        parts.append(f"Recomputed from {claim.metric.source}")
+    if isinstance(claim.metric, RECOMPUTED):
+        which = f" ({found.reason})" if found.reason else ""
+        parts.append(f"Recomputed from {claim.metric.source}{which}")
     return " ".join(part.rstrip(".") + "." for part in (*parts, claim.known) if part)
 
 

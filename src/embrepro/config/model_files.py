@@ -6,6 +6,7 @@ figure makes no stage run again.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -92,6 +93,20 @@ class PublishedModel(Strict):
     figures: dict[Annotated[str, AfterValidator(_known)], PublishedFigure] = Field(default_factory=dict)
 
 
+PROPERTIES = ("dimensions", "max_seq_length", "size_mb")
+"""What is published of a model beside its figures, and is a number."""
+
+
+@dataclass(frozen=True)
+class PublishedValue:
+    """One published number of one model."""
+
+    model: str
+    figure: str
+    value: float
+    source: str
+
+
 @dataclass(frozen=True)
 class ModelFile:
     """A file of `conf/model`."""
@@ -130,3 +145,15 @@ def read_model_file(path: Path) -> ModelFile:
 def read_model_files(conf: Path = Path("conf")) -> dict[str, ModelFile]:
     """All files of `conf/model`, by key."""
     return {path.stem: read_model_file(path) for path in sorted((conf / "model").glob("*.yaml"))}
+
+
+def published_values(files: Mapping[str, ModelFile]) -> list[PublishedValue]:
+    """Every published figure and property of the models, with its source."""
+    found = []
+    for key, file in files.items():
+        if (published := file.published) is None:
+            continue
+        found += [PublishedValue(key, name, each.value, each.source) for name, each in published.figures.items()]
+        properties = ((name, getattr(published, name)) for name in PROPERTIES)
+        found += [PublishedValue(key, name, float(value), published.source) for name, value in properties if value]
+    return found

@@ -20,6 +20,7 @@ from embrepro.pipeline.records import SUMMARY, Record, TaskOutcome, parameters
 from embrepro.progress import console
 from embrepro.results import comparison, ranking
 from embrepro.results.comparison import Scored
+from embrepro.results.result_files import read_numbers
 from embrepro.results.summary import (
     Cell,
     Histogram,
@@ -27,6 +28,7 @@ from embrepro.results.summary import (
     MeanDifferences,
     ModelCard,
     NanoBeirScores,
+    OriginScores,
     Role,
     ScoreDifference,
     SparsityRow,
@@ -37,6 +39,7 @@ from embrepro.results.summary import (
 )
 from embrepro.sources import models as model_sources
 from embrepro.sources.models import ModelManifest
+from embrepro.suite import origin
 from embrepro.tasks import freezing, pins, requested
 from embrepro.tasks.registry import Request
 
@@ -51,7 +54,9 @@ BYTES_OF_A_POSTING = 8
 
 def run(config: Config, layout: Layout) -> Summary:
     """Compare what was scored and write the metrics, the summary and the plots' tables."""
-    asked = requested.resolve(config.tasks, layout.root)
+    resolved = requested.resolve(config.tasks, layout.root)
+    # The analysis's own evaluation mostly rewards closeness: it is shown, and enters no mean and no comparison.
+    asked = [request for request in resolved if request.name not in origin.TASKS]
     names = [request.name for request in asked]
     records = {key: scored_stage.read_record(config, layout, key) for key in config.models}
     manifests = _manifests(layout, asked, records)
@@ -72,6 +77,7 @@ def run(config: Config, layout: Layout) -> Summary:
         nanobeir=_nanobeir(records),
         sparsity=[row for key, record in records.items() for row in _sparsity(key, record)],
         legacy=_legacy(rows, records),
+        origin=_origin(config, layout, records, {request.name for request in resolved}),
         suite=_suite(asked),
         packages=_packages(records),
         recipe=_numeric_recipe(config.device),
@@ -335,6 +341,23 @@ def _legacy(rows: list[TaskRow], records: dict[str, Record]) -> list[LegacyScore
                     second=definitions["second"].get(category),
                 )
             )
+    return found
+
+
+def _origin(config: Config, layout: Layout, records: dict[str, Record], asked: set[str]) -> list[OriginScores]:
+    """What became of the analysis's own evaluation, where it was asked for."""
+    found = []
+    for key, record in records.items():
+        for task, definition in origin.TASKS.items():
+            if task not in asked:
+                continue
+            outcome = record.tasks[task]
+            scores = {}
+            if outcome.done:
+                folder = layout.results(config.models[key]) / str(record.details["revision"])
+                (numbers,) = read_numbers(folder / f"{task}.json")
+                scores = {name: numbers.numbers[name] for name in (*origin.CATEGORIES[definition], "overall")}
+            found.append(OriginScores(model=key, definition=definition, status=outcome.status, scores=scores))
     return found
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from embrepro.config.schema import Config, Weights
 from embrepro.errors import KitError, SourceError
-from embrepro.files import replacing_folder
+from embrepro.files import replacing, replacing_folder
 from embrepro.progress import console
-from embrepro.sources import snapshots
+from embrepro.sources import git_files, snapshots
+from embrepro.sources.git_files import GitFile
 from embrepro.sources.snapshots import Snapshot
+from embrepro.suite import origin
 from embrepro.tasks import registry
 
 
@@ -39,6 +41,8 @@ def fill(config: Config, folder: Path) -> None:
             lost,
             lambda name=repository, at=revision: snapshots.dataset(name, at, config.mirror),
         )
+    for file in _git_files(config):
+        _copy_file(folder, file, lost, config.mirror)
     if lost:
         raise KitError(
             f"the mirror {folder} lacks {len(lost)} of what was asked for:\n" + "\n".join(f"  {line}" for line in lost)
@@ -60,6 +64,27 @@ def _datasets(config: Config) -> list[tuple[str, str]]:
             if not registry.is_own(task):
                 pairs[(task.metadata.dataset["path"], task.metadata.dataset["revision"])] = None
     return list(pairs)
+
+
+def _git_files(config: Config) -> list[GitFile]:
+    return [origin.FILES[origin.TASKS[name]] for name in config.tasks.names if name in origin.TASKS]
+
+
+def _copy_file(folder: Path, file: GitFile, lost: list[str], mirror: Path | None) -> None:
+    target = folder / git_files.KIND / file.place
+    if target.is_file():
+        console.say(f"git {file.place}: there already")
+        return
+    try:
+        content, source = git_files.fetch(file, mirror)
+    except SourceError as error:
+        lost.append(str(error))
+        console.say_error(f"git {file.place}: {error}")
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(target) as unfinished:
+        unfinished.write_bytes(content)
+    console.say(f"git {file.place}: from {source}")
 
 
 def _copy(folder: Path, kind: str, repository: str, revision: str, lost: list[str], resolve: object) -> None:

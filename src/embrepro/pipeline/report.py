@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from embrepro.benchmarking.speed import SpeedReport
+from embrepro.cases import records
+from embrepro.cases.records import CaseRecord
 from embrepro.claims import known_values
 from embrepro.claims import verdicts as claim_verdicts
 from embrepro.claims.metrics import named_scores
 from embrepro.claims.verdicts import Claim, Verdict
+from embrepro.config.model_files import PublishedValue, published_values, read_model_files
 from embrepro.config.schema import Config
 from embrepro.files import read_model, write_text
 from embrepro.layout import Layout
@@ -36,7 +39,7 @@ def run(config: Config, layout: Layout) -> None:
     summary, speed = read(layout)
     wanted = parameters(config, [*SUMMARY, *(f"models.{key}" for key in config.models)])
     expect_made_for(layout.summary, summary.made_for, wanted, "aggregate")
-    summary = judged(summary, speed, config.claim_files, config.rules_file)
+    summary = judged(summary, speed, config.claim_files, config.rules_file, read_cases(layout))
     device = config.device
     found = provenance.collect(layout.root, device=device.name, threads=device.threads, chosen=device.numerics)
     document = run_report.build(summary, found, speed)
@@ -58,7 +61,19 @@ def read(layout: Layout) -> tuple[Summary, SpeedReport | None]:
     return summary, speed
 
 
-def judged(summary: Summary, speed: SpeedReport | None, claim_files: Sequence[Path], rules: Path | None) -> Summary:
+def read_cases(layout: Layout) -> dict[str, CaseRecord]:
+    """The records of the cases that were run, by name."""
+    record = records.read_record(layout)
+    return {"languages": record} if record else {}
+
+
+def judged(
+    summary: Summary,
+    speed: SpeedReport | None,
+    claim_files: Sequence[Path],
+    rules: Path | None,
+    cases: Mapping[str, CaseRecord] | None = None,
+) -> Summary:
     """The summary with its claims and recommendations filled in.
 
     Args:
@@ -66,8 +81,9 @@ def judged(summary: Summary, speed: SpeedReport | None, claim_files: Sequence[Pa
         speed: its benchmark, if there was one.
         claim_files: files of claims to judge, in order.
         rules: file of the rules that decide each use case; without it, or without two models, nothing is recommended.
+        cases: records of other versions of mteb, by the case's name.
     """
-    rows = [verdict.row() for verdict in verdicts(summary, speed, claim_files)]
+    rows = [verdict.row() for verdict in verdicts(summary, speed, claim_files, cases)]
     winners = []
     if rules is not None and summary.candidate != summary.baseline:
         found = evidence.Evidence(
@@ -81,7 +97,12 @@ def judged(summary: Summary, speed: SpeedReport | None, claim_files: Sequence[Pa
     return summary.model_copy(update={"claims": rows, "recommendations": winners})
 
 
-def verdicts(summary: Summary, speed: SpeedReport | None, claim_files: Sequence[Path]) -> list[Verdict]:
+def verdicts(
+    summary: Summary,
+    speed: SpeedReport | None,
+    claim_files: Sequence[Path],
+    cases: Mapping[str, CaseRecord] | None = None,
+) -> list[Verdict]:
     """Every claim of the files held against the run, and against the published scores of `conf/expected`."""
     asked = [claim for path in claim_files for claim in claim_verdicts.read_claims(path).claims]
     sizes = {claim.metric.benchmark for claim in asked if claim.metric.kind == "benchmark_size"}
@@ -89,9 +110,12 @@ def verdicts(summary: Summary, speed: SpeedReport | None, claim_files: Sequence[
         summary.tasks,
         summary.models,
         legacy=summary.legacy,
+        origin=summary.origin,
         speed=speed,
         numbers=_numbers(summary, asked),
         published=published.published(),
+        figures=_figures(asked),
+        cases=cases,
         benchmarks=requested.benchmark_sizes(sizes),
     )
     return claim_verdicts.judge_claims(asked, known)
@@ -132,3 +156,10 @@ def _sparsity_numbers(summary: Summary, model: str, task: str) -> list[ResultNum
         for name, value in row.model_dump(include={"active_dimensions", "sparsity", "index_mb"}).items()
     }
     return [ResultNumbers(split="", subset="", numbers=numbers)] if numbers else []
+
+
+def _figures(asked: Sequence[Claim]) -> list[PublishedValue]:
+    """Published figures of the models, read only if a claim asks for them."""
+    if not any(claim.metric.kind == "figures" for claim in asked):
+        return []
+    return published_values(read_model_files())

@@ -64,7 +64,7 @@ class RecommendationRules(Strict):
     use_cases: list[UseCase]
     compared: list[str] = Field(
         default_factory=list,
-        description="the two models of the document that claims winners; elsewhere it says nothing",
+        description="the models of the document that claims winners; a claim stands in a run of two of them",
     )
 
     @model_validator(mode="after")
@@ -96,8 +96,9 @@ def recommend(rules: RecommendationRules, evidence: Evidence) -> list[Recommenda
     """
     found = {name: evidence.compare(measure) for name, measure in rules.measures.items()}
     decided = [_decide(case, found, evidence) for case in rules.use_cases]
-    if {evidence.candidate, evidence.baseline} == set(rules.compared):
-        return decided
+    run = {evidence.candidate, evidence.baseline}
+    if run <= set(rules.compared):
+        return [each if each.claimed in run else each.model_copy(update={"claimed": None}) for each in decided]
     return [each.model_copy(update={"claimed": None}) for each in decided]
 
 

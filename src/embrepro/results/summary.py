@@ -211,6 +211,15 @@ class LegacyScore(_Document):
     second: float | None
 
 
+class OriginScores(_Document):
+    """A model by one of the analysis's two definitions, on the analysis's own items."""
+
+    model: str
+    definition: Literal["first", "second"]
+    status: str = Field(description='"scored", or the reason in words')
+    scores: dict[str, float] = Field(default_factory=dict, description="by category, and overall; 0-1")
+
+
 class ClaimRow(_Document):
     """A claim and its verdict."""
 
@@ -255,6 +264,9 @@ class Summary(_Document):
     nanobeir: list[NanoBeirScores] = Field(default_factory=list)
     sparsity: list[SparsityRow] = Field(default_factory=list)
     legacy: list[LegacyScore] = Field(default_factory=list)
+    origin: list[OriginScores] = Field(
+        default_factory=list, description="the analysis's own evaluation; it enters no mean and no comparison"
+    )
     claims: list[ClaimRow] = Field(default_factory=list)
     recommendations: list[Recommendation] = Field(default_factory=list)
     suite: Suite | None = None
@@ -269,7 +281,8 @@ def metrics(summary: Summary) -> dict[str, Any]:
     The candidate, the baseline and their difference stand beside them under names that are the same in every run, so that
     `dvc exp show` has columns to sort by and `dvc metrics diff` compares like with like.
 
-    A model that NanoBEIR's own evaluator was run for has its scores as well, and a sparse one its sparsity by task.
+    A model that NanoBEIR's own evaluator was run for has its scores as well, and a sparse one its sparsity by task. The
+    analysis's own evaluation stands apart, where it was asked for.
     """
     nanobeir = {found.model: found.scores for found in summary.nanobeir}
     roles = {"candidate": summary.candidate, "baseline": summary.baseline}
@@ -291,6 +304,14 @@ def metrics(summary: Summary) -> dict[str, Any]:
             for key in summary.models
         },
         "status": {key: {row.name: row.cells[key].status for row in summary.tasks} for key in summary.models},
+        **({"origin": _origin_metrics(summary)} if summary.origin else {}),
+    }
+
+
+def _origin_metrics(summary: Summary) -> dict[str, dict[str, float | None]]:
+    return {
+        key: {each.definition: each.scores.get("overall") for each in summary.origin if each.model == key}
+        for key in summary.models
     }
 
 

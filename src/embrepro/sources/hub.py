@@ -133,6 +133,22 @@ def hashes(kind: Kind, repository: str, revision: str) -> dict[str, str]:
     return {each.path: each.lfs.sha256 for each in listed if each.lfs}
 
 
+def read(address: str) -> bytes:
+    """The content at an address of another host, asked with the hub's time limits and patience.
+
+    Raises:
+        SourceError: the reason.
+    """
+    session = _session()
+
+    def ask() -> bytes:
+        answer = session.get(address)
+        answer.raise_for_status()
+        return answer.content
+
+    return _patiently(address, ask, _explained_elsewhere)
+
+
 def _list(kind: Kind, repository: str, revision: str) -> list[RepoFile]:
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import RepoFile
@@ -171,8 +187,13 @@ def _compare(path: Path, file: RepoFile) -> None:
         raise _PassingFault(f"{file.path} came with another content than the hub lists: hash {found}, not {expected}")
 
 
-def _patiently(repository: str, ask: Callable[[], Reply]) -> Reply:
-    """Ask the hub, again where a fault may pass.
+def _patiently(asked: str, ask: Callable[[], Reply], explain: Callable[[str, Exception], str] | None = None) -> Reply:
+    """Ask the hub or another host, again where a fault may pass.
+
+    Args:
+        asked: repository or address.
+        ask: does so.
+        explain: says what a fault that will not pass means; the hub's own explanations unless given.
 
     Raises:
         SourceError: what the fault is and what to do about it.
@@ -184,12 +205,12 @@ def _patiently(repository: str, ask: Callable[[], Reply]) -> Reply:
         except Exception as error:
             fault = _passing(error)
             if fault is None:
-                raise SourceError(_explained(repository, error)) from None
+                raise SourceError((explain or _explained)(asked, error)) from None
             pause = fault.retry_after if fault.retry_after is not None else wait
             if attempt == ATTEMPTS or pause > LONGEST_WAIT_SECONDS:
                 later = f"; it asks to wait {pause:.0f} s" if fault.retry_after is not None else ""
                 raise SourceError(f"{fault} ({attempt} attempts{later}). Try again later") from None
-        console.say(f"hub {repository}: {fault}; trying again in {pause:.0f} s ({attempt} of {ATTEMPTS})")
+        console.say(f"{asked}: {fault}; trying again in {pause:.0f} s ({attempt} of {ATTEMPTS})")
         time.sleep(pause)
         wait *= 2
     raise AssertionError("unreachable")
@@ -203,9 +224,9 @@ def _passing(error: BaseException) -> _PassingFault | None:
         if isinstance(cause, _PassingFault):
             return cause
         if isinstance(cause, httpx.TimeoutException):
-            return _PassingFault("the hub does not answer in time")
+            return _PassingFault(f"{_answerer(cause.request)} does not answer in time")
         if isinstance(cause, httpx.TransportError):
-            return _PassingFault(f"the connection to the hub broke: {_first_line(cause)}")
+            return _PassingFault(f"the connection to {_answerer(cause.request)} broke: {_first_line(cause)}")
         if isinstance(cause, OSError) and "Consistency check failed" in str(cause):
             return _PassingFault("a file came cut short")
     return None
@@ -248,6 +269,21 @@ def _explained(repository: str, error: Exception) -> str:
             "Check HF_ENDPOINT, and whether a proxy or a sign-in page stands between"
         )
     return f"the hub answered: {_first_line(error)}"
+
+
+def _explained_elsewhere(address: str, error: Exception) -> str:
+    """What a fault of another host means that will not pass."""
+    response = getattr(error, "response", None)
+    if response is not None:
+        return f"{response.url.host} answered {response.status_code} {response.reason_phrase} for {address}"
+    return f"{address} cannot be read: {_first_line(error)}"
+
+
+def _answerer(request: httpx.Request) -> str:
+    """Who answers a request, in words: the hub, or another host by its name."""
+    import httpx
+
+    return "the hub" if request.url.host == httpx.URL(_endpoint()).host else request.url.host
 
 
 def _page(repository: str, response: Any) -> str:  # noqa: ANN401 - httpx.Response or nothing
@@ -319,7 +355,7 @@ def _refuse_passing_faults(response: httpx.Response) -> None:
     """Raise what `huggingface_hub` would otherwise wait out by its own rules, without a word."""
     if response.status_code in PASSING_STATUSES:
         raise _PassingFault(
-            f"the hub answered {response.status_code} {response.reason_phrase}",
+            f"{_answerer(response.request)} answered {response.status_code} {response.reason_phrase}",
             _seconds(response.headers.get("Retry-After")),
         )
 

@@ -9,7 +9,7 @@ model that maps every text to one direction scores chance. The sixth is a cluste
 topics, scored by V-measure.
 
 `legacy_scores` computes the older definitions of the same categories on the same items, so that the two can
-be set side by side.
+be set side by side. `origin` has them on the items that they came with.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,10 +1,11 @@
-"""The categories' scores "as the analysis defined it": two older definitions, on this suite's items.
+"""The categories' scores "as the analysis defined it": two older definitions, on any items of their shape.
 
 Both mostly average the cosine of pairs that belong together, so they reward a model for putting all texts in
 one direction. They are computed to be shown beside the scores that deserve trust, never instead of them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from embrepro.errors import TaskError
 from embrepro.suite.items import clustering_items, retrieval_items
 
 Embed = Callable[[Sequence[str]], np.ndarray]
+Pair = tuple[str, str]
 _Vectors = NDArray[np.float64]
 
 FIRST_WEIGHTS = {
@@ -43,19 +45,24 @@ _PAIR_TASKS = {
 }
 
 
+@dataclass(frozen=True)
+class LegacyItems:
+    """What an older definition is computed on: pairs by category, and texts with their topics."""
+
+    similar: Mapping[str, Sequence[Pair]]
+    dissimilar: Sequence[Pair] = ()
+    topics: Sequence[tuple[str, str]] = ()
+
+    def texts(self) -> list[str]:
+        """Every distinct text, in order of appearance."""
+        pairs = [pair for found in (*self.similar.values(), self.dissimilar) for pair in found]
+        return list(dict.fromkeys([text for pair in pairs for text in pair] + [text for text, _ in self.topics]))
+
+
 def legacy_scores(embed: Embed) -> dict[str, dict[str, float]]:
-    """Return both older definitions of every category and of the weighted overall score.
+    """Return both older definitions of every category and of the weighted overall score, on this suite's items.
 
     Similar pairs are (query, positive); dissimilar pairs are (query, hard negative), three an item.
-
-    - first: semantic similarity is (mean cosine of similar pairs - mean cosine of dissimilar pairs + 1) / 2;
-      topic clustering is (silhouette of the true topics + purity of KMeans with one cluster a topic, ten
-      starts, seed 42) / 2, on the vectors as they come, by Euclidean distance; the other four are the mean
-      cosine of similar pairs.
-    - second: every category is the mean cosine of similar pairs; there is no topic clustering.
-
-    The silhouette of vectors that are all equal (to a millionth of the largest entry) is undefined and
-    counts as 0; so does the cosine with a vector of zeros.
 
     Args:
         embed: maps n texts to a float array of shape (n, dimensions).
@@ -66,27 +73,57 @@ def legacy_scores(embed: Embed) -> dict[str, dict[str, float]]:
     Raises:
         TaskError: a data file is absent or malformed, or `embed` returned another shape or values not finite.
     """
-    similar, dissimilar = {}, {}
-    for category, task in _PAIR_TASKS.items():
-        similar[category], dissimilar[category] = _mean_cosines(embed, task)
-    separation = (similar["semantic_similarity"] - dissimilar["semantic_similarity"] + 1) / 2
-    first = similar | {"semantic_similarity": separation, "topic_clustering": _clustering(embed)}
-    return {"first": _with_overall(first, FIRST_WEIGHTS), "second": _with_overall(similar, SECOND_WEIGHTS)}
+    items = _own_items()
+    return {"first": first_definition(items, embed), "second": second_definition(items, embed)}
 
 
-def _mean_cosines(embed: Embed, task: str) -> tuple[float, float]:
-    items = retrieval_items(task)
-    queries = _embed(embed, [item.query for item in items])
-    positives = _embed(embed, [item.positive for item in items])
-    negatives = _embed(embed, [text for item in items for text in item.negatives])
-    of_query = np.repeat(queries, len(negatives) // len(queries), axis=0)
-    return float(_cosines(queries, positives).mean()), float(_cosines(of_query, negatives).mean())
+def first_definition(items: LegacyItems, embed: Embed) -> dict[str, float]:
+    """Return every category and the weighted overall score as the first definition has them.
+
+    Semantic similarity is (mean cosine of similar pairs - mean cosine of dissimilar pairs + 1) / 2; topic clustering is
+    (silhouette of the true topics + purity of KMeans with one cluster a topic, ten starts, seed 42) / 2, on the vectors as
+    they come, by Euclidean distance; the other four are the mean cosine of similar pairs.
+
+    The silhouette of vectors that are all equal (to a millionth of the largest entry) is undefined and counts as 0; so does
+    the cosine with a vector of zeros.
+
+    Raises:
+        TaskError: `embed` returned another shape or values not finite.
+    """
+    scores = {category: _mean_cosine(embed, pairs) for category, pairs in items.similar.items()}
+    scores["semantic_similarity"] = (scores["semantic_similarity"] - _mean_cosine(embed, items.dissimilar) + 1) / 2
+    return _with_overall(scores | {"topic_clustering": _clustering(embed, items.topics)}, FIRST_WEIGHTS)
 
 
-def _clustering(embed: Embed) -> float:
-    items = clustering_items()
-    _, topics = np.unique([item.topic for item in items], return_inverse=True)
-    vectors = _embed(embed, [item.text for item in items])
+def second_definition(items: LegacyItems, embed: Embed) -> dict[str, float]:
+    """Return the mean cosine of similar pairs by category and their weighted sum; there is no topic clustering.
+
+    Raises:
+        TaskError: `embed` returned another shape or values not finite.
+    """
+    return _with_overall(
+        {category: _mean_cosine(embed, pairs) for category, pairs in items.similar.items()}, SECOND_WEIGHTS
+    )
+
+
+def _own_items() -> LegacyItems:
+    pairs = {category: retrieval_items(task) for category, task in _PAIR_TASKS.items()}
+    return LegacyItems(
+        similar={category: [(item.query, item.positive) for item in items] for category, items in pairs.items()},
+        dissimilar=[(item.query, text) for item in pairs["semantic_similarity"] for text in item.negatives],
+        topics=[(item.text, item.topic) for item in clustering_items()],
+    )
+
+
+def _mean_cosine(embed: Embed, pairs: Sequence[Pair]) -> float:
+    left = _embed(embed, [pair[0] for pair in pairs])
+    right = _embed(embed, [pair[1] for pair in pairs])
+    return float(_cosines(left, right).mean())
+
+
+def _clustering(embed: Embed, labelled: Sequence[tuple[str, str]]) -> float:
+    _, topics = np.unique([topic for _, topic in labelled], return_inverse=True)
+    vectors = _embed(embed, [text for text, _ in labelled])
     # Mean pooling of equal vectors leaves differences in the last digits, which no cluster can mean.
     if np.ptp(vectors, axis=0).max() <= 1e-6 * np.abs(vectors).max():
         return (0.0 + _purity(topics, np.zeros_like(topics))) / 2

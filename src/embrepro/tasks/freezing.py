@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict
 from embrepro.errors import TaskError
 from embrepro.files import fingerprint, read_sealed, scratch_folder, sha256, write_sealed
 from embrepro.own_data import definition as own_files
-from embrepro.sources import snapshots
+from embrepro.sources import git_files, snapshots
 from embrepro.tasks import integrity, pins, registry
 from embrepro.tasks.first_stage import FirstStage
 from embrepro.tasks.pins import Pin
@@ -195,9 +195,9 @@ def verify(folder: Path, files: Mapping[str, str]) -> None:
 def _load(task: AbsTask, mirror: Path | None) -> str:
     """Let mteb load the task, from a local folder of pinned files where it comes from a repository; returns the source."""
     if registry.is_own(task):
-        task.load_data()
+        source = _load_own(task, mirror)
         task.dataset = _in_memory(_current_layout(task))
-        return "files of one's own" if own_files.exists(task.metadata.name) else "its own code"
+        return source
     published = task.metadata
     others = set(published.hf_subsets) - set(task.hf_subsets)
     snapshot = snapshots.dataset(
@@ -213,6 +213,17 @@ def _load(task: AbsTask, mirror: Path | None) -> str:
             task.metadata = published
         task.dataset = _in_memory(_current_layout(task))
     return snapshot.source
+
+
+def _load_own(task: AbsTask, mirror: Path | None) -> str:
+    """Let a task of the kit load itself, from its own code or from a file of a git repository; returns the source."""
+    file = getattr(task, "file", None)
+    if not isinstance(file, git_files.GitFile):
+        task.load_data()
+        return "files of one's own" if own_files.exists(task.metadata.name) else "its own code"
+    content, source = git_files.fetch(file, mirror)
+    task.load_data(content=content)
+    return source
 
 
 def _why(error: BaseException, folder: Path) -> str:

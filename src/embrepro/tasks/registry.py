@@ -138,7 +138,9 @@ _ADDED: dict[str, type[AbsTask]] = {}
 
 
 def _own_tasks() -> dict[str, type[AbsTask]]:
-    return suite.TASKS | _ADDED
+    from embrepro.suite import origin_tasks
+
+    return {**suite.TASKS, **origin_tasks.TASKS, **_ADDED}
 
 
 def _benchmark(name: str | None) -> list[AbsTask]:

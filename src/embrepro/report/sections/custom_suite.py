@@ -10,8 +10,8 @@ from embrepro.results.summary import LegacyScore, Summary
 
 
 def section(summary: Summary, origins: Origins) -> Section | None:
-    """The suite's scores; None where it was not run."""
-    if not summary.legacy:
+    """The suite's scores and the analysis's own evaluation; None where neither was run."""
+    if not summary.legacy and not summary.origin:
         return None
     suite = (
         f"Suite version {summary.suite.version}, content {summary.suite.content_hash[:12]}. " if summary.suite else ""
@@ -21,7 +21,48 @@ def section(summary: Summary, origins: Origins) -> Section | None:
         " definitions mostly average the similarity of positives alone, which a model that maps all texts to"
         " one direction maximises."
     ]
-    return Section("custom", "Custom suite", lead, [legacy_table(summary, origins)])
+    tables = [legacy_table(summary, origins)] if summary.legacy else []
+    if summary.origin:
+        tables.append(origin_table(summary))
+    return Section("custom", "Custom suite", lead, tables)
+
+
+def origin_table(summary: Summary) -> Table:
+    """The analysis's own evaluation: both definitions on the items that they came with."""
+    columns = [
+        Column("Category"),
+        Column("Model"),
+        Column("First definition", note="on the analysis's items", numeric=True),
+        Column("Second definition", note="on the analysis's items", numeric=True),
+    ]
+    categories = list(dict.fromkeys(name for each in summary.origin for name in each.scores)) or ["overall"]
+    rows = [
+        [
+            Value(category.replace("_", " ")),
+            Value(model),
+            *(_of_origin(summary, model, definition, category) for definition in ("first", "second")),
+        ]
+        for category in sorted(categories, key=lambda name: name != "overall")
+        for model in summary.models
+    ]
+    return Table(
+        "origin",
+        "The analysis's own evaluation on its own items \u00d7 100; it enters no mean and no comparison",
+        columns,
+        rows,
+        restack=True,
+    )
+
+
+def _of_origin(summary: Summary, model: str, definition: str, category: str) -> Value:
+    for each in summary.origin:
+        if (each.model, each.definition) != (model, definition):
+            continue
+        if not each.scores:
+            return Value("missing", tone="missing", note=each.status)
+        if category in each.scores:
+            return Value(score(each.scores[category]), sort=each.scores[category])
+    return Value("not defined")
 
 
 def legacy_table(summary: Summary, origins: Origins) -> Table:
