@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import tiny_mirror
 from conftest import build_cross_encoder, build_dense_model, build_sparse_model, build_static_model
 from embrepro import numerics
-from embrepro.config import schema
+from embrepro.config.compose import compose_values
 from embrepro.embeddings import store
 from embrepro.embeddings.plan import BATCHES_PER_SHARD, BatchRule, make_plan
 from embrepro.errors import ConfigError
@@ -79,7 +79,7 @@ class Project:
 
     def __init__(self, folder: Path, models: Path, mirror: Path) -> None:
         self.folder = folder
-        composed = schema.compose([], REPOSITORY / "conf")
+        composed = compose_values([], REPOSITORY / "conf")
         composed["models"] = {
             family.replace("-", "_"): {"org": "test", "name": family, "family": family, "folder": str(models / family)}
             for family in FAMILIES

@@ -264,7 +264,12 @@ def test_what_is_derived_from_scores_is_derived_again(what: str, project: Layout
 
     edit(project.reports / "summary.json", change)
     if what == "mean_task":
-        edit(project.reports / "metrics.json", lambda metrics: metrics["models"]["big"].update(mean_task=0.9))
+        role = "candidate" if chosen.candidate == "big" else "baseline"
+
+        def change_metrics(metrics: Any) -> None:
+            metrics["models"]["big"]["mean_task"] = metrics[role]["mean_task"] = 0.9
+
+        edit(project.reports / "metrics.json", change_metrics)
     with pytest.raises(KitError, match="means of big are not|difference on .* is not"):
         check.run(chosen, project)
 
