@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from conftest import REPOSITORY
 from embrepro import cli
-from embrepro.tasks import registry, requested
+from embrepro.tasks import requested
 
 COMMANDS = [command for commands in cli.PANELS.values() for command in commands]
 
@@ -39,7 +39,7 @@ def test_help_shows_every_panel_and_every_description_whole(option: str) -> None
             assert f"{name_of(command)} {' '.join((command.__doc__ or '').split())}" in said
 
 
-@pytest.mark.parametrize("command", map(name_of, COMMANDS))
+@pytest.mark.parametrize("command", [name_of(command) for command in COMMANDS])
 def test_every_command_has_help_in_a_word(command: str) -> None:
     assert "Usage: embrepro" in invoke(command, "-h") or f"{command} [OPTIONS]" in invoke(command, "-h")
 
@@ -74,8 +74,6 @@ def test_claims_are_counted_or_shown_by_verdict(tmp_path: Path, monkeypatch: pyt
 def test_what_download_refuses_compose_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "conf").symlink_to(REPOSITORY / "conf")
     monkeypatch.chdir(tmp_path)
-    # What resolves to tasks of this process alone is not kept.
-    monkeypatch.setattr(registry, "_ADDED", {})
     for override, hint in (
         ("tasks.names=[STS99]", "no task 'STS99'"),
         ("tasks.languages=[en]", "did you mean eng?"),

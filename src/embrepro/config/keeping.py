@@ -106,7 +106,7 @@ def _choices(wanted: Mapping[str, Any]) -> dict[str, str]:
     chosen = {"model": str(wanted["candidate"]), "baseline": str(wanted["baseline"])}
     others = [key for key in wanted["models"] if key not in chosen.values()]
     known = conf_files.options(Path("conf"), "model")
-    chosen["also"] = f"[{','.join(key for key in others if key in known)}]"
+    chosen["also"] = f"[{', '.join(key for key in others if key in known)}]"
     now = dict(re.findall(r"^  - (\w+): (\w[\w-]*)", MAIN.read_text(encoding="utf-8"), re.MULTILINE))
     for group in ("tasks", "device", "runtime", "executor"):
         far = {}

@@ -88,9 +88,9 @@ def add(task_class: type[AbsTask]) -> None:
     _ADDED[task_class.metadata.name] = task_class
 
 
-def has_added() -> bool:
-    """Whether there are tasks that `add` made known: they are this process's alone."""
-    return bool(_ADDED)
+def is_added(name: str) -> bool:
+    """Whether it was `add` that made a task known: this process alone knows it."""
+    return name in _ADDED
 
 
 def is_own(task: AbsTask) -> bool:
