@@ -33,7 +33,8 @@ def resolve(tasks: Tasks, root: Path = Path()) -> list[Request]:
     if any(map(registry.is_added, tasks.names)):
         return registry.resolve(tasks)
     own = {name: own_files.revision(name) for name in tasks.names if own_files.exists(name)}
-    asked = {"tasks": tasks.model_dump(exclude={"rerank", "allow_missing"}), "own": own, "code": code_hash("embrepro.tasks.registry")}
+    chosen = tasks.model_dump(exclude={"rerank", "allow_missing"})
+    asked = {"tasks": chosen, "own": own, "code": code_hash("embrepro.tasks.registry")}
     found = _ask(root, asked, lambda: [asdict(request) for request in registry.resolve(tasks)])
     return [_request(each) for each in found]
 
