@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -128,8 +131,26 @@ def test_the_baseline_alone_has_no_ratio_and_gives_way_to_what_was_measured_in_t
     assert alone.throughput_ratio == alone.latency_ratio == {}
     combined = combining.combine(config, layout)
     assert combined == SpeedReport.model_validate(read_json(layout.reports / "speed.json"))
-    assert combined == measured
+    assert combined == measured.model_copy(update={"machine": combined.machine})
+    busy = [each.machine.busy for each in (alone, measured)]
+    assert combined.machine.busy == max(value for value in busy if value is not None)
     assert combined.models["baseline"] != alone.models["baseline"]
+
+
+def test_what_other_processes_take_is_noticed_and_what_ones_own_take_is_not() -> None:
+    spin = "import time\nwhile time.process_time() < 1: pass"
+    other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        others = clock.Others()
+        time.sleep(1)
+        assert others.share() > 0.2 / (os.cpu_count() or 1)
+    finally:
+        other.kill()
+        other.wait()
+    *_, before = clock._processor_seconds()
+    subprocess.run([sys.executable, "-c", spin], check=True)
+    *_, after = clock._processor_seconds()
+    assert after - before >= 1
 
 
 def test_combining_nothing_leaves_no_file(project: tuple[Config, Layout], tmp_path: Path) -> None:

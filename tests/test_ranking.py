@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 import report_data
+from embrepro.benchmarking import speed as sp
 from embrepro.rendering import render_html, render_markdown
 from embrepro.report import run_report
 from embrepro.results import comparison
@@ -220,7 +221,11 @@ def reported(found: Ranking) -> tuple[str, str]:
     speed = report_data.speed().model_copy(
         update={"baseline": "fast", "models": {
             key: report_data.model_speed(key, rate, 5.0, size, 64) for key, (rate, size) in sizes.items()
-        }, "throughput_ratio": {}, "latency_ratio": {}}
+        }, "throughput_ratio": {
+            key: sp.RepeatedMeasure(median=rate / 9000, low=rate / 9000, high=rate / 9000, repeats=9)
+            for key, (rate, _) in sizes.items()
+            if key != "fast"
+        }, "latency_ratio": {}}
     )  # fmt: skip
     document = run_report.build(summary, report_data.provenance(), speed)
     return render_markdown.render(document), render_html.render(document)

@@ -18,6 +18,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import psutil
+
 import embrepro.models
 from embrepro.benchmarking.speed import RepeatedMeasure
 from embrepro.config.schema import Device, ModelConfig
@@ -30,6 +32,32 @@ if TYPE_CHECKING:
 Input = TypeVar("Input", str, tuple[str, str])
 CONFIDENCE = 0.95
 GROWTH = 8
+
+
+BUSY = 0.1
+"""Share of the cores' time that others may take before times are doubtful."""
+
+
+class Others:
+    """What other processes do to the machine, from now on."""
+
+    def __init__(self) -> None:
+        self._before = _processor_seconds()
+
+    def share(self) -> float:
+        """Share of the cores' time, 0 to 1, since the start that neither this process nor its children took."""
+        all_time, busy, own = (after - before for after, before in zip(_processor_seconds(), self._before, strict=True))
+        return min(1.0, max(0.0, busy - own) / all_time) if all_time > 0 else 0.0
+
+
+def _processor_seconds() -> tuple[float, float, float]:
+    """Seconds of all cores, those of them that were not idle, and this process's with its ended children's."""
+    cores = psutil.cpu_times()
+    own = psutil.Process().cpu_times()
+    # A guest's time is in the user's already.
+    every = sum(cores) - getattr(cores, "guest", 0.0) - getattr(cores, "guest_nice", 0.0)
+    idle = cores.idle + getattr(cores, "iowait", 0.0)
+    return every, every - idle, own.user + own.system + own.children_user + own.children_system
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,11 @@ def combine(config: Config, layout: Layout) -> SpeedReport | None:
         return None
     leading = measured.get(config.candidate) or next(iter(measured.values()))
     models = {key: each.models[key] for key, each in measured.items()} | leading.models
+    loads = [each.machine.busy for each in measured.values() if each.machine.busy is not None]
     paired = {key: each for key, each in measured.items() if key in each.throughput_ratio}
     report = SpeedReport(
         baseline=config.baseline,
-        machine=leading.machine,
+        machine=leading.machine.model_copy(update={"busy": max(loads, default=None)}),
         models=models,
         throughput_ratio={key: each.throughput_ratio[key] for key, each in paired.items()},
         latency_ratio={key: each.latency_ratio[key] for key, each in paired.items()},

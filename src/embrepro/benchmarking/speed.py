@@ -62,6 +62,11 @@ class Machine(_Document):
     device: str
     memory_gb: float
     system: str
+    busy: float | None = Field(
+        default=None,
+        description="share of the cores' time, 0 to 1, that other processes took while a model was measured, the most of all "
+        "models; None where it is not known",
+    )
 
 
 class SpeedReport(_Document):

@@ -72,6 +72,7 @@ def run(config: Config, layout: Layout, key: str) -> SpeedReport:
     """
     config.model(key)
     started = time.monotonic()
+    others = clock.Others()
     threads = clock.use_threads(config.device)
     roles = dict.fromkeys([key, config.baseline])
     there = [each for each in roles if not model_sources.why_unavailable(layout.models / each)]
@@ -83,10 +84,11 @@ def run(config: Config, layout: Layout, key: str) -> SpeedReport:
     _measure_latency(contenders, config.benchmark)
     baseline = contenders[-1]
     challengers = contenders[:-1]
+    models = {each.key: _speed(config, layout, each) for each in contenders}
     report = SpeedReport(
         baseline=config.baseline,
-        machine=_machine(config, layout, threads),
-        models={each.key: _speed(config, layout, each) for each in contenders},
+        machine=_machine(config, layout, threads, others.share()),
+        models=models,
         throughput_ratio={each.key: throughput_ratio(each.rates, baseline.rates) for each in challengers},
         latency_ratio={each.key: latency_ratio(each.latencies, baseline.latencies) for each in challengers},
     )
@@ -264,7 +266,7 @@ def _throughput(contender: Contender, setting: Setting) -> Throughput:
     )
 
 
-def _machine(config: Config, layout: Layout, threads: int) -> Machine:
+def _machine(config: Config, layout: Layout, threads: int, busy: float | None = None) -> Machine:
     found = provenance.collect(layout.root, device=config.device.name, threads=threads)
     return Machine(
         processor=found.processor,
@@ -273,6 +275,7 @@ def _machine(config: Config, layout: Layout, threads: int) -> Machine:
         device=f"{found.device} ({found.gpu})" if found.gpu else found.device,
         memory_gb=psutil.virtual_memory().total / 1e9,
         system=f"{platform.system()} {platform.release()}",
+        busy=busy,
     )
 
 
@@ -285,3 +288,8 @@ def _say(report: SpeedReport, key: str, seconds: float) -> None:
         interval = f"[{ratio.low:.3g}, {ratio.high:.3g}]"
         words += f", {ratio.median:.3g} {interval} times the throughput of {report.baseline}"
     console.say(f"benchmark {key}: {words}, measured in {console.duration(seconds)}")
+    if report.machine.busy is not None and report.machine.busy > clock.BUSY:
+        console.say_error(
+            f"benchmark {key}: other processes took {report.machine.busy:.0%} of the cores' time meanwhile; these times are "
+            f"doubtful, the ratios less so. On a quiet machine: dvc repro --force --single-item benchmark@{key}"
+        )

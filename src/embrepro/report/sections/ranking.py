@@ -14,7 +14,6 @@ from embrepro.rendering.model import Column, Figure, Section, Table, Value
 from embrepro.rendering.palette import LIGHT
 from embrepro.report.cells import role_of, task_name, why_no_score
 from embrepro.report.origins import Origins
-from embrepro.results.quantities import QUANTITIES, Measurements
 from embrepro.results.summary import ModelPair, RankedModel, Ranking, Summary
 
 _AVERAGES = {
@@ -25,7 +24,6 @@ _AVERAGES = {
     "ranks": ("Ranks", "mean by task"),
 }
 """Ways of averaging, each with the words for its column."""
-_FASTEST, _SMALLEST = "texts_per_second_medium", "size_mb"
 
 
 def section(summary: Summary, speed: SpeedReport | None, origins: Origins) -> Section | None:
@@ -74,22 +72,15 @@ def choices(summary: Summary, speed: SpeedReport | None) -> list[str]:
     best = [found.models[0].key, *_like_the_first(found)]
     said = []
     if len(best) > 1:
-        named = [
-            f"the {word} is {key} ({quantity(value)} {unit})"
-            for quantity_name, word, unit in ((_FASTEST, "fastest", "texts/s"), (_SMALLEST, "smallest", "MB"))
-            if (picked := _extreme(summary, speed, best, quantity_name)) is not None
-            for key, value in [picked]
-        ]
+        named = [f"the {words} is {key} ({value})" for key, words, value in _extremes(summary, speed, best)]
         if named:
             said.append(f"Among {_and(best)}, {' and '.join(named)}: pick by that, since quality does not decide.")
     else:
         said.append(f"For quality, pick {best[0]}.")
     every = [model.key for model in found.models]
     rest = [
-        f"{key} is the {word} of all ({quantity(value)} {unit}), at a mean of {score(_mean(found, key))}"
-        for quantity_name, word, unit in ((_FASTEST, "fastest", "texts/s"), (_SMALLEST, "smallest", "MB"))
-        if (picked := _extreme(summary, speed, every, quantity_name)) is not None
-        for key, value in [picked]
+        f"{key} is the {words} of all ({value}), at a mean of {score(_mean(found, key))}"
+        for key, words, value in _extremes(summary, speed, every)
         if key not in best
     ]
     if rest:
@@ -109,17 +100,33 @@ def _mean(found: Ranking, key: str) -> float:
     return next(model.mean_task for model in found.models if model.key == key)
 
 
-def _extreme(summary: Summary, speed: SpeedReport | None, keys: Sequence[str], name: str) -> tuple[str, float] | None:
-    """The model with the best value of a quantity, None unless all have one."""
-    wanted = QUANTITIES[name]
-    readings = {
-        key: wanted.take(Measurements(summary.models[key], speed.models.get(key) if speed else None)) for key in keys
-    }
-    values = {key: reading.value for key, reading in readings.items() if reading is not None}
-    if len(values) < len(keys) or len(keys) < 2:
+def _extremes(summary: Summary, speed: SpeedReport | None, keys: Sequence[str]) -> list[tuple[str, str, str]]:
+    """The fastest and the smallest of some models, each with the words for that and its value; one entry for one model.
+
+    Models were measured one after the other, each in turn with the baseline: speed is compared by that ratio.
+    """
+    found: dict[str, list[tuple[str, str]]] = {}
+    if speed is not None and (fastest := _fastest(speed, keys)) is not None:
+        key, ratio = fastest
+        value = f"{quantity(ratio)} times the baseline's texts/s" if key != speed.baseline else "the baseline"
+        found.setdefault(key, []).append(("fastest", value))
+    sizes = {key: size for key in keys if (size := summary.models[key].size_mb) is not None}
+    if len(sizes) == len(keys) > 1:
+        key = min(sizes, key=sizes.__getitem__)
+        found.setdefault(key, []).append(("smallest", f"{quantity(sizes[key])} MB"))
+    return [
+        (key, " and the ".join(word for word, _ in said), ", ".join(value for _, value in said))
+        for key, said in found.items()
+    ]
+
+
+def _fastest(speed: SpeedReport, keys: Sequence[str]) -> tuple[str, float] | None:
+    """The model with the greatest throughput and its ratio to the baseline's, None unless it is known of all."""
+    known = {key: each.median for key, each in speed.throughput_ratio.items()} | {speed.baseline: 1.0}
+    if len(keys) < 2 or any(key not in known or key not in speed.models for key in keys):
         return None
-    key = (max if wanted.better == "higher" else min)(values, key=values.__getitem__)
-    return key, values[key]
+    key = max(keys, key=known.__getitem__)
+    return key, known[key]
 
 
 def _and(keys: Sequence[str]) -> str:

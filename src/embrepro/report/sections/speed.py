@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from embrepro.benchmarking import clock
 from embrepro.benchmarking.speed import SpeedReport, Throughput
 from embrepro.rendering.formats import DASH, quantity
 from embrepro.rendering.model import Column, Section, Table, Value
@@ -20,7 +21,19 @@ def section(summary: Summary, speed: SpeedReport | None, origins: Origins) -> Se
         throughput_table(summary, speed, origins),
     ]
     figures = [speed_charts.latency_figures(summary, speed), speed_charts.throughput_figures(summary, speed)]
-    return Section("speed", "Speed and latency", ratios(speed), found, figures, short="Speed")
+    lead = [*ratios(speed), *_doubts(speed)]
+    return Section("speed", "Speed and latency", lead, found, figures, short="Speed")
+
+
+def _doubts(speed: SpeedReport) -> list[str]:
+    """What to think of times that were taken while the machine did something else."""
+    busy = speed.machine.busy
+    if busy is None or busy <= clock.BUSY:
+        return []
+    return [
+        f"The machine was busy: other processes took up to {busy:.0%} of its cores' time while a model was measured. The "
+        "ratios, measured in turn, hold better than the times."
+    ]
 
 
 _LENGTHS = ("short", "medium", "long")

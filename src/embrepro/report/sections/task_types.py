@@ -26,7 +26,9 @@ from embrepro.report.cells import (
     legend_of_roles,
     mean_difference_cells,
     missing_tasks,
+    model_keys,
     role_columns,
+    role_of,
 )
 from embrepro.report.origins import Origins
 from embrepro.results.summary import Summary
@@ -77,19 +79,19 @@ def _type_row(summary: Summary, name: str, origins: Origins) -> list[Value]:
 
 
 def types_figure(summary: Summary) -> Figure | None:
-    """Means by task type of both models, joined by a line."""
-    keys = [summary.baseline, summary.candidate]
+    """Means by task type of all models, joined by a line; none where fewer than two models have one of the same type."""
     rows = []
     for name in sorted({task.type for task in summary.tasks}):
-        values = [means.by_type.get(name) if (means := summary.means.get(key)) else None for key in keys]
-        if all(value is not None for value in values):
-            rows += [
-                {"type": name, "role": role, "score": 100 * float(value or 0)}
-                for role, value in zip(("baseline", "candidate"), values, strict=True)
-            ]
-    if not rows or keys[0] == keys[1]:
+        values = {key: means.by_type.get(name) for key in model_keys(summary) if (means := summary.means.get(key))}
+        found = [
+            {"type": name, "model": key, "role": role_of(summary, key), "score": 100 * value}
+            for key, value in values.items()
+            if value is not None
+        ]
+        rows += found if len(found) > 1 else []
+    if not rows:
         return None
-    words = "; ".join(f"{row['type']} {row['role']} {row['score']:.2f}" for row in rows)
+    words = "; ".join(f"{row['type']} {row['model']} {row['score']:.2f}" for row in rows)
     caption = "Mean main score by task type, points of 100"
     return Figure(
         "types",
@@ -102,7 +104,7 @@ def types_figure(summary: Summary) -> Figure | None:
 
 
 def _dumbbell(rows: list[dict[str, Any]], width: int, room: int | None) -> Drawing:
-    """Two points by type; names stand at the side where there is room (in pixels) for them, else above."""
+    """A point for each model by type; names stand at the side where there is room (in pixels) for them, else above."""
     types = alt.Y("type:N", title=None, axis=names_axis(room) if room else None)
     base = alt.Chart(alt.InlineData(values=rows)).encode(y=types)
     x = alt.X("score:Q", title="mean main score", scale=alt.Scale(domain=[0, 100]), axis=alt.Axis(tickCount=5))

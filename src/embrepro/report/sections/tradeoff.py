@@ -133,7 +133,9 @@ def trade_figures(summary: Summary, speed: SpeedReport) -> list[Figure]:
         if not rows:
             continue
         front = undominated([(row["x"] if faster else -row["x"], row["y"]) for row in rows])
-        rows = [row | {"front": on_front} for row, on_front in zip(rows, front, strict=True)]
+        rows = [
+            row | {"front": on_front, "below": _crowded(row, rows)} for row, on_front in zip(rows, front, strict=True)
+        ]
         words = "; ".join(f"{r['model']} {r['y']:.2f} at {quantity(r['x'])}" for r in rows)
         caption = "Quality against " + (
             "throughput: up and right is better" if faster else "size: up and left is better"
@@ -148,6 +150,14 @@ def trade_figures(summary: Summary, speed: SpeedReport) -> list[Figure]:
             )
         )
     return drawn
+
+
+def _crowded(row: dict[str, Any], rows: list[dict[str, Any]]) -> bool:
+    """Whether another model stands just above, where the label would go: it goes below then."""
+    return any(
+        other is not row and 0 <= other["y"] - row["y"] < 15 and abs(math.log10(other["x"] / row["x"])) < 0.5
+        for other in rows
+    )
 
 
 def _trade_chart(rows: list[dict[str, Any]], axis: str, width: int) -> Drawing:
@@ -169,6 +179,11 @@ def _trade_chart(rows: list[dict[str, Any]], axis: str, width: int) -> Drawing:
     points = base.mark_point(filled=True, size=130, opacity=1).encode(
         color=role_colour("role"), shape=role_shape("role")
     )
-    labels = base.mark_text(dy=-13, fontSize=11, fontWeight=600).encode(text="label:N", color=role_colour("role"))
-    drawn = [layer.encode(x=x, y=y) for layer in (front, points, labels)]
+    labels = [
+        base.transform_filter(f"datum.below == {below}")
+        .mark_text(dy=dy, fontSize=11, fontWeight=600)
+        .encode(text="label:N", color=role_colour("role"))
+        for below, dy in (("false", -13), ("true", 16))
+    ]
+    drawn = [layer.encode(x=x, y=y) for layer in (front, points, *labels)]
     return alt.layer(*drawn).properties(width=width, height=220)
