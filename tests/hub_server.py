@@ -37,6 +37,7 @@ class HubServer(ThreadingHTTPServer):
     Attributes:
         asked: every request, as `METHOD path`.
         cuts: file name -> how many times its transfer is still to be cut in the middle.
+        stalls: file name -> after how many of its bytes each transfer stops, the connection held open.
         faults: a part of a path -> the fault with which requests for it are answered.
     """
 
@@ -48,6 +49,7 @@ class HubServer(ThreadingHTTPServer):
         self.stopping = threading.Event()
         self.asked: list[str] = []
         self.cuts: dict[str, int] = {}
+        self.stalls: dict[str, int] = {}
         self.faults: dict[str, Fault] = {}
 
     @property
@@ -155,6 +157,13 @@ class _Handler(BaseHTTPRequestHandler):
         cut = body and self.server.cuts.get(path.name, 0) > 0
         if cut:
             self.server.cuts[path.name] -= 1
+        stall = self.server.stalls.get(path.name) if body else None
+        if stall is not None:
+            self._send(206 if start else 200, content[start:], False, headers)
+            self.wfile.write(content[start:stall])
+            self.server.stopping.wait(60)
+            self.close_connection = True
+            return
         self._send(206 if start else 200, content[start:], body, headers, cut=cut)
 
     def _missing(self, code: str, body: bool) -> None:

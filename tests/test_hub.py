@@ -81,7 +81,7 @@ def test_a_fault_that_passes_costs_nothing(
     server.faults[part] = Fault(fault.status, fault.headers, times=1)
     assert (fetch() / "model.safetensors").is_file()
     said = [line for line in capsys.readouterr().out.splitlines() if "trying again" in line]
-    assert len(said) <= 2, said
+    assert 1 <= len(said) <= 2, said
     assert all(REPOSITORY in line for line in said)
 
 
@@ -105,6 +105,24 @@ def test_a_hub_that_accepts_and_never_answers_is_given_up(server: HubServer, mon
     server.faults["/"] = Fault(0)
     started = time.monotonic()
     assert "cannot be reached: timed out" in refusal()
+    assert time.monotonic() - started < 5
+
+
+def test_a_hub_that_lists_files_and_never_answers_for_one_is_given_up(
+    server: HubServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.faults["model.safetensors"] = Fault(0)
+    started = time.monotonic()
+    assert "the hub does not answer in time (4 attempts). Try again later" in refusal()
+    assert time.monotonic() - started < 5
+    assert capsys.readouterr().out.count("the hub does not answer in time; trying again") == 3
+
+
+@pytest.mark.parametrize("after", [0, 100], ids=["after its head", "in its body"])
+def test_a_transfer_that_always_stalls_is_given_up(after: int, server: HubServer) -> None:
+    server.stalls["model.safetensors"] = after
+    started = time.monotonic()
+    assert "the hub does not answer in time (4 attempts). Try again later" in refusal()
     assert time.monotonic() - started < 5
 
 
@@ -159,7 +177,6 @@ def test_a_web_page_is_not_the_hub(part: str, server: HubServer) -> None:
     assert "is not the hub: it sent something else, such as a web page. Check HF_ENDPOINT" in refusal()
 
 
-@pytest.mark.slow
 def test_a_body_that_is_always_short_is_named(server: HubServer) -> None:
     server.cuts["model.safetensors"] = 1000
     found = refusal()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,8 +72,24 @@ def _row(name: str, count: Counter[str]) -> str:
     return f"| {name} | {count.total()} | {count[SAME]} | {count[CLEAR]} | {count[FAILURE]} |"
 
 
-def run(seed: int, count: int, say: Callable[[str], None], seconds: float = float("inf")) -> Campaign:
-    """Inject `count` faults, or as many as `seconds` allow; the same seed draws the same ones."""
+def run(
+    seed: int,
+    count: int,
+    say: Callable[[str], None],
+    seconds: float = float("inf"),
+    only: Sequence[int] = (),
+    keep: Callable[[Campaign], None] = lambda _: None,
+) -> Campaign:
+    """Inject faults; the same seed draws the same ones.
+
+    Args:
+        seed: of the generator.
+        count: how many.
+        say: takes a line on a failure, and on the state now and then.
+        seconds: no new injection begins after these.
+        only: the numbers of the injections to make, where not all.
+        keep: takes what has been found so far, now and then.
+    """
     campaign = Campaign(seed)
     kinds = [kind for weight, kind in KINDS for _ in range(weight)]
     until = time.monotonic() + seconds
@@ -80,9 +97,9 @@ def run(seed: int, count: int, say: Callable[[str], None], seconds: float = floa
         root = Path(scratch)
         good = project.build(root)
         _measure(good)
-        number = 0
-        while len(campaign.outcomes) < count and time.monotonic() < until:
-            number += 1
+        for number in only or itertools.count(1):
+            if len(campaign.outcomes) >= count or time.monotonic() >= until:
+                break
             draw = random.Random(f"{seed} {number}")
             kind = kinds[(number * 37) % len(kinds)] if number <= len(kinds) else draw.choice(kinds)
             folder = project.copy(good, f"project-{number}")
@@ -93,10 +110,13 @@ def run(seed: int, count: int, say: Callable[[str], None], seconds: float = floa
                     continue
                 outcome = judge(good, injection)
             campaign.outcomes.append(outcome)
+            if only:
+                say(f"{number}: {outcome.group}: {outcome.what}: {outcome.sort}")
             if outcome.sort == FAILURE:
-                say(f"FAILURE {number}: {outcome.group}: {outcome.what}: {outcome.why}")
-            elif len(campaign.outcomes) % 50 == 0:
+                say(f"FAILURE --seed {seed} --only {number}: {outcome.group}: {outcome.what}: {outcome.why}")
+            if len(campaign.outcomes) % 25 == 0:
                 say(f"{len(campaign.outcomes)} of {count}, {len(campaign.failures)} failures")
+                keep(campaign)
     return campaign
 
 

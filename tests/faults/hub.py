@@ -32,6 +32,7 @@ FAULTS: dict[str, tuple[int, dict[str, str], bytes | None]] = {
     "JSON of another kind": (200, {}, b'[{"type": "file", "path": 3}]'),
     "deep JSON": (200, {}, b"[" * 50_000),
     "other bytes": (200, {}, None),
+    "stops in a body": (200, {}, None),
     "a redirect in a circle": (302, {"Location": "/"}, b""),
 }
 
@@ -51,7 +52,12 @@ def download(good: Good, folder: Path, part: str, fault: str, times: int) -> End
 
             made = hub_server.HubServer.__new__(hub_server.HubServer)
             _listen(made, good.sources / "mirror", port)
-            made.faults[part] = hub_server.Fault(status, headers, body, times)
+            if fault == "stops in a body":
+                made.stalls = dict.fromkeys(PARTS, 50)
+            else:
+                made.faults[part] = hub_server.Fault(status, headers, body, times)
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
             os.write(say, b".")
             made.serve_forever()
         finally:
@@ -81,7 +87,7 @@ def _listen(server: object, root: Path, port: int) -> None:
     import hub_server
 
     ThreadingHTTPServer.__init__(server, ("127.0.0.1", port), hub_server._Handler)  # type: ignore[arg-type]
-    vars(server).update(root=root, stopping=threading.Event(), asked=[], cuts={}, faults={})
+    vars(server).update(root=root, stopping=threading.Event(), asked=[], cuts={}, stalls={}, faults={})
 
 
 def _ask(endpoint: str, cache: str) -> None:

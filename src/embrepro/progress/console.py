@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -31,7 +30,7 @@ from embrepro.progress import processes
 STATE_FOLDER = Path(".embrepro") / "state"
 STATE_SECONDS = 0.5
 
-_out = Console(highlight=False, soft_wrap=True, markup=False, file=sys.stdout)
+_out = Console(highlight=False, soft_wrap=True, markup=False)
 _err = Console(highlight=False, soft_wrap=True, markup=False, stderr=True)
 
 

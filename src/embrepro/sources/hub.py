@@ -11,7 +11,7 @@ import functools
 import hashlib
 import json
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -44,6 +44,10 @@ class _PassingFault(Exception):
         self.retry_after = retry_after
 
 
+class _NoAnswer(_PassingFault):
+    """Nothing came, or the connection broke."""
+
+
 @functools.cache
 def problem() -> str | None:
     """Why the hub cannot be asked, found out once a process within seconds; None where it answers."""
@@ -53,6 +57,8 @@ def problem() -> str | None:
         return "the hub is switched off by HF_HUB_OFFLINE"
     try:
         _session().head(constants.ENDPOINT, timeout=CONNECT_SECONDS)
+    except _NoAnswer as error:
+        return f"the hub ({constants.ENDPOINT}) cannot be reached: {_first_line(error.__cause__ or error)}"
     except _PassingFault:
         return None
     except Exception as error:
@@ -223,13 +229,20 @@ def _passing(error: BaseException) -> _PassingFault | None:
     for cause in _causes(error):
         if isinstance(cause, _PassingFault):
             return cause
-        if isinstance(cause, httpx.TimeoutException):
-            return _PassingFault(f"{_answerer(cause.request)} does not answer in time")
         if isinstance(cause, httpx.TransportError):
-            return _PassingFault(f"the connection to {_answerer(cause.request)} broke: {_first_line(cause)}")
+            return _no_answer(cause, cause.request)
         if isinstance(cause, OSError) and "Consistency check failed" in str(cause):
             return _PassingFault("a file came cut short")
     return None
+
+
+def _no_answer(error: httpx.TransportError, request: httpx.Request) -> _NoAnswer:
+    import httpx
+
+    answerer = _answerer(request)
+    if isinstance(error, httpx.TimeoutException):
+        return _NoAnswer(f"{answerer} does not answer in time")
+    return _NoAnswer(f"the connection to {answerer} broke: {_first_line(error)}")
 
 
 def _causes(error: BaseException) -> Iterable[BaseException]:
@@ -321,12 +334,47 @@ def _repo_type(kind: Kind) -> str:
 
 @functools.cache
 def _time_limits() -> None:
-    """Make every request of `huggingface_hub` go through a client that never waits for ever."""
+    """Make every request of `huggingface_hub` go through a client that never waits for ever.
+
+    What may pass is raised as an error that `huggingface_hub` does not know: it would wait it out by its own rules,
+    minutes for each file and without a word.
+    """
     import httpx
-    from huggingface_hub import set_client_factory
+    from huggingface_hub import constants, set_client_factory
+
+    class Body(httpx.SyncByteStream):
+        """The body of a response; where enough of it came to be kept, `huggingface_hub` may ask for the rest."""
+
+        def __init__(self, stream: httpx.SyncByteStream, request: httpx.Request) -> None:
+            self._stream = stream
+            self._request = request
+
+        def __iter__(self) -> Iterator[bytes]:
+            came = 0
+            try:
+                for part in self._stream:
+                    came += len(part)
+                    yield part
+            except httpx.TransportError as error:
+                if came >= constants.DOWNLOAD_CHUNK_SIZE:
+                    raise
+                raise _no_answer(error, self._request) from error
+
+        def close(self) -> None:
+            self._stream.close()
+
+    class Client(httpx.Client):
+        def send(self, request: httpx.Request, **options: Any) -> httpx.Response:  # noqa: ANN401 - httpx's own
+            try:
+                response = super().send(request, **options)
+            except httpx.TransportError as error:
+                raise _no_answer(error, request) from error
+            if isinstance(response.stream, httpx.SyncByteStream):
+                response.stream = Body(response.stream, response.request)
+            return response
 
     set_client_factory(
-        lambda: httpx.Client(
+        lambda: Client(
             follow_redirects=True, event_hooks={"request": [_limit_time], "response": [_refuse_passing_faults]}
         )
     )
