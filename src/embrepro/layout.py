@@ -87,3 +87,16 @@ class Layout:
     def speed(self) -> Path:
         """Speed of all models, apart from the metrics because no two measurements agree to the byte."""
         return self.reports / "speed.json"
+
+    @property
+    def variants(self) -> Path:
+        """What truncated and quantised embeddings of each model scored, one file a model."""
+        return self.reports / "variants"
+
+    def beside(self, folder: Path) -> Layout:
+        """A project in an empty folder over the same data, models and embeddings, for what is computed apart."""
+        for name in ("data", "embeddings", "conf"):
+            (folder / name).symlink_to((self.root / name).resolve())
+        (folder / "reports").mkdir()
+        (folder / "reports" / "speed").symlink_to((self.reports / "speed").resolve())
+        return Layout(folder)

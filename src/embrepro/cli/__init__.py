@@ -22,7 +22,7 @@ PANELS = {
     "Configuration": (configuration.compose, configuration.keep, configuration.pin, configuration.check_data),
     "Models": (models.models, models.choose, models.convert),
     "A run": (running.plan, running.mirror, running.watch),
-    "Results": (results.claims, results.verify, results.doctor, results.case),
+    "Results": (results.claims, results.variants, results.verify, results.doctor, results.case),
     "Revisions": (revisions.compare, revisions.confirm, revisions.gate, revisions.history),
 }
 

@@ -78,6 +78,30 @@ def doctor(
         raise typer.Exit(1)
 
 
+def variants(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Key of a model of the last run.")],
+    dimensions: Annotated[str, typer.Option(help="Cut embeddings to these lengths, such as 256,128.")] = "",
+    precision: Annotated[str, typer.Option(help="Quantise them: any of int8,uint8,binary.")] = "",
+    rescore_multiplier: Annotated[
+        int, typer.Option(min=1, help="Rescoring ranks this many times as many documents as are asked for.")
+    ] = 2,
+    style: Annotated[Literal["table", "markdown", "html"], typer.Option("--format", help="How to print it.")] = "table",
+) -> None:
+    """Score a model's stored embeddings cut or quantised, each against the full model; writes reports/variants/MODEL.json."""
+    config = read_pinned()
+    from embrepro.pipeline import variants as scoring
+    from embrepro.rendering import render_html, render_markdown, render_terminal
+    from embrepro.variants import definition
+    from embrepro.variants.pages import variants_page
+
+    asked = definition.read_lengths(dimensions), definition.read_precisions(precision)
+    page = variants_page(scoring.run(config, Layout(), model.rpartition("@")[2], *asked, rescore_multiplier))
+    if style == "table":
+        render_terminal.show(page)
+    else:
+        typer.echo(render_markdown.render(page) if style == "markdown" else render_html.render(page), nl=False)
+
+
 def verify(
     files: Annotated[
         list[Path] | None, typer.Argument(help="Files of expected scores; default: conf/expected/*.yaml.")

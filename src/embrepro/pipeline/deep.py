@@ -63,7 +63,7 @@ def verify(config: Config, layout: Layout, seed: int) -> list[Recomputed]:
         found += _part("model", key, partial(_model, config, layout, key))
         found += _part("embeddings", key, partial(_embeddings, config, layout, key, seed))
     with tempfile.TemporaryDirectory(prefix="embrepro-") as folder:
-        again = _beside(layout, Path(folder))
+        again = layout.beside(Path(folder))
         for key in config.models:
             found += _part("scores", key, partial(_scores, config, layout, again, key))
         found += _part("reports", "both models", partial(_reports, config, layout, again))
@@ -222,15 +222,6 @@ def _unlike(made: np.ndarray, stored: np.ndarray, *, exact: bool) -> int:
 
 def _leaves(config: Config) -> dict[str, Request]:
     return {leaf.name: leaf for request in registry.resolve(config.tasks) for leaf in request.leaves()}
-
-
-def _beside(layout: Layout, folder: Path) -> Layout:
-    """A project in a temporary folder over the same data, models and embeddings."""
-    for name in ("data", "embeddings", "conf"):
-        (folder / name).symlink_to((layout.root / name).resolve())
-    (folder / "reports").mkdir()
-    (folder / "reports" / "speed").symlink_to((layout.reports / "speed").resolve())
-    return Layout(folder)
 
 
 def _scores(config: Config, layout: Layout, again: Layout, key: str) -> Compared:

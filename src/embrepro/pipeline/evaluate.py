@@ -7,7 +7,7 @@ import math
 import multiprocessing
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from scipy.sparse import issparse
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 STAGE = "evaluate"
 META = "model_meta.json"
+Serve: TypeAlias = Callable[..., Any]
+"""Makes mteb's encoder of what is stored; called as `replay.encoder` is."""
 PACKAGES = ("mteb", "scikit-learn", "scipy", "numpy", "torch", "pytrec_eval-terrier", "sentence-transformers")
 
 
@@ -57,10 +59,18 @@ class Job:
     properties: embrepro.models.ModelProperties
     data_hash: str
     key: str
+    serve: Serve | None = None
 
 
-def run(config: Config, layout: Layout, key: str) -> Record:
+def run(config: Config, layout: Layout, key: str, serve: Serve | None = None) -> Record:
     """Score what is not scored yet, drop what is no longer asked for, and record what became of each requested task.
+
+    Args:
+        config: the configuration.
+        layout: the project's folders.
+        key: the model's.
+        serve: how what is stored is served, in a folder apart, where that is not as it is; then the tasks' scores are all
+            there is to know.
 
     Raises:
         ConfigError: an unknown model.
@@ -123,6 +133,7 @@ def run(config: Config, layout: Layout, key: str) -> Record:
                 properties=known,
                 data_hash=data_hash,
                 key=task_key,
+                serve=serve,
             )
         )
     record.keep(before)
@@ -130,18 +141,32 @@ def run(config: Config, layout: Layout, key: str) -> Record:
         record.tasks[name] = outcome
         record.write(layout.evaluate_record(key))
     _combine_aggregates(asked, before, record, folder, key)
-    if suite.CATEGORIES.keys() <= leaves.keys() and all(record.tasks[name].done for name in suite.CATEGORIES):
-        same = all(before.tasks.get(name) == record.tasks[name] for name in suite.CATEGORIES)
-        scored = before.details.get("legacy") if same else None
-        record.details["legacy"] = scored or suite.legacy_scores(_Embedded(layout, key, encoded))
-    if config.tasks.nanobeir:
-        nanobeir_scores.add(config.tasks.nanobeir, layout, key, model, record, before)
+    if serve is None:
+        _add_other_scores(config, layout, key, leaves, encoded, record, before)
     record.keep(before)
     if any(outcome.done for outcome in record.tasks.values()):
         record.details["meta"] = _write_meta(folder / META, model, revision, known, before)
     _prune(record, layout.results(model), folder)
     record.write(layout.evaluate_record(key))
     return record
+
+
+def _add_other_scores(
+    config: Config,
+    layout: Layout,
+    key: str,
+    leaves: Mapping[str, Request],
+    encoded: Record,
+    record: Record,
+    before: Record,
+) -> None:
+    """Scores of the same embeddings by others than mteb: the analysis's own definitions, NanoBEIR's evaluators."""
+    if suite.CATEGORIES.keys() <= leaves.keys() and all(record.tasks[name].done for name in suite.CATEGORIES):
+        same = all(before.tasks.get(name) == record.tasks[name] for name in suite.CATEGORIES)
+        scored = before.details.get("legacy") if same else None
+        record.details["legacy"] = scored or suite.legacy_scores(_Embedded(layout, key, encoded))
+    if config.tasks.nanobeir:
+        nanobeir_scores.add(config.tasks.nanobeir, layout, key, config.models[key], record, before)
 
 
 def _record_unavailable(config: Config, layout: Layout, key: str, encoded: Record) -> Record:
@@ -185,7 +210,7 @@ def score(job: Job) -> TaskOutcome:
     # Mteb's own classes are no protocol; what it asks of an encoder is what these give.
     encoder: Any
     if not job.model.scores_pairs:
-        encoder = replay.encoder(listed, stored.embeddings, meta, str(job.properties.similarity))
+        encoder = (job.serve or replay.encoder)(listed, stored.embeddings, meta, str(job.properties.similarity))
     elif manifest.type in encode_requests.PAIR_TYPES:
         encoder = replay.PairScorer(listed, stored.embeddings, meta)
     else:

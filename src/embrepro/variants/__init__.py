@@ -1,0 +1,1 @@
+"""Stored embeddings made shorter or coarser: what that costs in score, and what it saves in memory."""
