@@ -28,7 +28,7 @@ STATEMENTS = {
     "task_scores": 6,
     "average_minilm": 2,
     "average_qwen25": 2,
-    "differences": 9,
+    "differences": 10,
     "four_failed": 15,
     "evaluation_time": 2,
     "speedup": 4,
@@ -215,6 +215,20 @@ class TestVerdicts:
         found = verdict({"kind": "undefined", "reason": "no measure is named"}, None, RUN)
         assert (found.verdict, found.claimed) == ("not defined", "no number")
         assert found.explanation == "Not defined: no measure is named."
+
+    def test_a_mean_takes_named_measures_and_counts_a_list_of_tasks_as_one(self) -> None:
+        mean = {
+            "kind": "mean",
+            "model": "minilm",
+            "tasks": [["SciFact", "SICK-R"], "TREC"],
+            "measures": {"TREC": "mrr_at_10"},
+        }
+        numbers = {"TREC": [ResultNumbers(split="test", subset="default", numbers={"mrr_at_10": 0.2})]}
+        facts = RUN.model_copy(update={"numbers": {"minilm": numbers}})
+        found = verdict(mean, {"at_least": 0}, facts, unit="%")
+        assert found.measured_value == pytest.approx(100 * ((0.64508 + 0.7758) / 2 + 0.2) / 2)
+        with pytest.raises(ValueError, match="measures names TRCE, which is none of the tasks; did you mean TREC"):
+            claim(mean | {"measures": {"TRCE": "mrr_at_10"}}, {"at_least": 0})
 
     def test_a_mean_over_an_incomplete_set_is_no_number(self) -> None:
         mean = {"kind": "mean", "model": "minilm", "tasks": ["SciFact", "NFCorpus"]}
@@ -406,6 +420,9 @@ class TestTheAnalysis:
         assert "of 38 models" in found["sentence_performance_high"].explanation
         assert (found["speed_gpu_low"].verdict, found["speed_gpu_low"].measured_value) == ("refuted", 50)
         assert (found["size_high"].verdict, found["dimensions_low"].verdict) == ("refuted", "refuted")
+        best = ("best_sentence_performance", "best_semantic_search", "best_reranking")
+        assert [found[name].measured_value for name in best] == [70.88, 57.60, 74.31]
+        assert {found[name].verdict for name in best} == {"refuted"}
         assert found["size_high"].basis == "recomputed"
         assert "not defined" in {each.verdict for each in found.values()}
 
@@ -509,6 +526,9 @@ def test_every_number_of_a_result_file_of_mteb_is_read(tmp_path: Path) -> None:
     path.write_text(json.dumps({"task_name": "MSMARCO", "scores": {"dev": [entry]}}), encoding="utf-8")
     expected = ResultNumbers(split="dev", subset="default", numbers={"main_score": 0.3, "mrr_at_10": 0.2})
     assert read_numbers(path) == [expected]
+    path.write_text(json.dumps({"scores": {"dev": [entry]}, "evaluation_time": 2.5}), encoding="utf-8")
+    timed = ResultNumbers(split="", subset="", numbers={"evaluation_time": 2.5})
+    assert read_numbers(path) == [timed, expected]
     assert read_numbers(tmp_path / "other.json") == []
 
 

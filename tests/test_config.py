@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from conftest import REPOSITORY
+from embrepro.claims.verdicts import read_claims
 from embrepro.config import conf_files, messages, schema, yaml_files
 from embrepro.config.compose import compose_values
 from embrepro.config.params import dump_params, read_params
@@ -67,11 +68,42 @@ def test_every_file_of_every_group_composes_and_validates(choice: str) -> None:
 
 @pytest.mark.parametrize("preset", conf_files.options(CONF, "experiment"))
 def test_every_preset_composes_to_its_models_tasks_and_claims(preset: str) -> None:
-    chosen = composed(f"+experiment={preset}")
+    chosen = composed_once_pinned(f"+experiment={preset}", "seed=7")
     assert chosen.claims == [preset.split("_")[0]]
     assert chosen.claim_files and chosen.rules_file
     assert len(chosen.models) == 2
-    assert composed(f"+experiment={preset}", "seed=7").seed == 7
+    assert chosen.seed == 7
+
+
+def composed_once_pinned(*overrides: str) -> schema.Config:
+    """The configuration as it will be after `embrepro pin` looked up what is unpinned."""
+    values = compose_values(overrides, CONF)
+    for model in values["models"].values():
+        if "weights" in model:
+            model["weights"]["revision"] = model["weights"]["revision"] or 40 * "0"
+    return parse_config(values, "conf/")
+
+
+@pytest.mark.parametrize("document", ["analysis", "overview"])
+def test_what_a_document_claims_of_a_model_can_be_decided_by_one_of_its_presets(document: str) -> None:
+    presets = [name for name in conf_files.options(CONF, "experiment") if name.split("_")[0] == document]
+    runs = {preset: composed_once_pinned(f"+experiment={preset}") for preset in presets}
+    for claim in read_claims(CONF / "documents" / "claims" / f"{document}.yaml").claims:
+        models, tasks = asked_by(claim.metric.model_dump())
+        able = [name for name, run in runs.items() if models <= run.models.keys() and tasks <= set(run.tasks.names)]
+        assert able, f"{claim.id}: no preset runs {', '.join(sorted(models | tasks))}"
+
+
+def asked_by(metric: dict[str, Any]) -> tuple[set[str], set[str]]:
+    """The models and tasks that a metric needs in a run."""
+    if "left" in metric:
+        left, right = asked_by(metric["left"]), asked_by(metric["right"])
+        return left[0] | right[0], left[1] | right[1]
+    models = {metric["model"]} if "model" in metric else set(metric.get("models", []))
+    if "case" in metric:
+        return models, set()
+    listed = [metric["task"]] if "task" in metric else metric.get("tasks", [])
+    return models, {name for entry in listed for name in (entry if isinstance(entry, list) else [entry])}
 
 
 def test_the_analysis_is_one_word() -> None:

@@ -26,7 +26,7 @@ from embrepro.report.sections.status import status_table
 from embrepro.report.sections.task_types import types_table
 from embrepro.report.sections.tradeoff import positions
 from embrepro.results.provenance import collect
-from embrepro.results.summary import MeanDifferences, ScoreDifference
+from embrepro.results.summary import Cell, MeanDifferences, ScoreDifference
 
 
 def as_html(*run: Any) -> str:
@@ -110,6 +110,15 @@ def test_missing_tasks_are_named_with_their_reasons_before_any_score(form: str, 
     assert banner < seen.index("91.27")
     assert banner < seen.index("data set not in the mirror: mteb/twentynewsgroups-clustering@6125ec4")
     assert "unexpected label <script>alert(1)</script>" in seen
+
+
+def test_the_banner_says_a_reason_once_for_all_models_that_share_it() -> None:
+    summary = data.summary()
+    first, *others = summary.tasks
+    lost = first.model_copy(update={"cells": {key: Cell(status="no such data") for key in summary.models}})
+    alert = run_report._alert(summary.model_copy(update={"tasks": [lost, *others]}))
+    assert alert
+    assert (alert.lines[0].of, alert.lines[0].reason) == (", ".join(summary.models), "no such data")
 
 
 @pytest.mark.parametrize("form", ["page", "text"])

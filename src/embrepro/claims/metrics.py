@@ -6,7 +6,7 @@ In a claims file a metric is a mapping with a `kind`; nothing in it is ever exec
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -90,18 +90,35 @@ class ScoreMetric(Strict):
 
 
 class MeanMetric(Strict):
-    """Mean main score of a model over tasks; none unless every task has one."""
+    """Mean score of a model over tasks; none unless every task has one."""
 
     kind: Literal["mean"]
     model: str
-    tasks: Annotated[list[str], Field(min_length=1)]
+    tasks: Annotated[list[str | list[str]], Field(min_length=1, description="a list in it counts as one, by its mean")]
+    measures: dict[str, str] = Field(
+        default_factory=dict, description="task -> name in mteb's result file; else the main score"
+    )
+
+    @model_validator(mode="after")
+    def _measures_of_its_tasks(self) -> MeanMetric:
+        known = [score.task for group in self.scores() for score in group]
+        if unknown := sorted(self.measures.keys() - set(known)):
+            raise ValueError(f"measures names {unknown[0]}, which is none of the tasks{suggest(unknown[0], known)}")
+        return self
+
+    def scores(self) -> list[list[ScoreMetric]]:
+        """The scores that are averaged: those of each inner list first."""
+        return [[self._score(task) for task in (entry if isinstance(entry, list) else [entry])] for entry in self.tasks]
 
     def resolve(self, facts: KnownValues) -> MeasuredValue:
         """Return the mean, 0-1."""
-        parts = [ScoreMetric(kind="score", model=self.model, task=task).resolve(facts) for task in self.tasks]
-        if missing := [part.reason for part in parts if part.value is None]:
+        found = [[score.resolve(facts) for score in group] for group in self.scores()]
+        if missing := [each.reason for group in found for each in group if each.value is None]:
             return MeasuredValue(None, _joined(missing))
-        return MeasuredValue(math.fsum(part.value or 0.0 for part in parts) / len(parts))
+        return MeasuredValue(_mean([_mean([each.value or 0.0 for each in group]) for group in found]))
+
+    def _score(self, task: str) -> ScoreMetric:
+        return ScoreMetric(kind="score", model=self.model, task=task, measure=self.measures.get(task))
 
 
 class ScoredTasksMetric(Strict):
@@ -397,7 +414,7 @@ FRACTIONS = (ScoreMetric, MeanMetric, LegacyMetric, RelativeChangeMetric)
 
 _OPERATIONS: dict[str, Callable[[list[float]], float]] = {
     "sum": math.fsum,
-    "mean": lambda values: math.fsum(values) / len(values),
+    "mean": lambda values: _mean(values),
     "difference": lambda values: values[0] - math.fsum(values[1:]),
     "product": math.prod,
     "ratio": lambda values: values[0] / values[1],
@@ -417,6 +434,8 @@ def named_scores(metric: Metric) -> Iterator[ScoreMetric]:
     if isinstance(metric, ScoreMetric):
         if metric.measure is not None:
             yield metric
+    elif isinstance(metric, MeanMetric):
+        yield from (score for group in metric.scores() for score in group if score.measure is not None)
     elif isinstance(metric, DifferenceMetric | RatioMetric | RelativeChangeMetric):
         yield from named_scores(metric.left)
         yield from named_scores(metric.right)
@@ -425,6 +444,10 @@ def named_scores(metric: Metric) -> Iterator[ScoreMetric]:
 def _absent_model(model: str, known: Iterable[str], what: str = "is not in this run") -> MeasuredValue:
     there = ", ".join(sorted(known)) or "none"
     return MeasuredValue(None, f"{model} {what} (there: {there})")
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
 
 
 def _joined(reasons: Iterable[str]) -> str:

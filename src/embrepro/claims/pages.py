@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -43,6 +44,12 @@ def claims_page(rows: Sequence[ClaimRow]) -> Document:
     return Document("Claims", [Section("claims", tables=section.tables)], verdict=str(section.lead[0]))
 
 
+def _unbroken(text: str) -> str:
+    """A number and the unit after it stay on one line; a minus is as wide as a plus."""
+    text = re.sub(r"(?<=\d) (?=%|(?:ms|s|h|MB|points?|tasks?|dimensions)\b)", "\u00a0", text)
+    return re.sub(r"(?<![\w.-])-(?=\d)", "\u2212", text)
+
+
 def _table(name: str, caption: str, claims: Sequence[ClaimRow], *, folded: bool) -> Table:
     columns = [
         Column("Claim", wide=True),
@@ -54,12 +61,12 @@ def _table(name: str, caption: str, claims: Sequence[ClaimRow], *, folded: bool)
     ]
     rows = [
         [
-            Value(claim.says, note=claim.id),
-            Value(claim.claimed or DASH),
-            Value(claim.measured or DASH),
-            Value(claim.published or DASH),
+            Value(_unbroken(claim.says), note=claim.id),
+            Value(_unbroken(claim.claimed) or DASH),
+            Value(_unbroken(claim.measured) or DASH),
+            Value(_unbroken(claim.published) or DASH),
             Value(claim.verdict, tone=_TONES.get(claim.verdict, "even")),
-            Value(claim.explanation),
+            Value(_unbroken(claim.explanation)),
         ]
         for claim in claims
     ]

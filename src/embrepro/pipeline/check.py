@@ -47,7 +47,8 @@ def run(config: Config, layout: Layout) -> None:
         return
     raise KitError(
         f"{count} (the report has all others: {layout.report_html}):\n{listing}\n"
-        "`dvc repro` tries these again and redoes nothing else; tasks.allow_missing=true lets a run end well without them."
+        "`dvc repro` tries these again and redoes nothing else (`dvc exp run` would bring back what is recorded now); "
+        "tasks.allow_missing=true lets a run end well without them."
     )
 
 

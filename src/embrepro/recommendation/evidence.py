@@ -126,11 +126,10 @@ class Evidence(BaseModel):
         if not rows:
             wanted = ", ".join((*measure.tasks, *measure.types)) or "any task"
             return QualityComparison(measure, missing=f"no {measure.label}: the run has no task of {wanted}")
+        if lost := [row.name for row in rows if self._lacks(row)]:
+            why = f"no {measure.label}: not both models have a score on {', '.join(lost)}"
+            return QualityComparison(measure, missing=why)
         for row in rows:
-            for model in (self.candidate, self.baseline):
-                if model not in row.cells or row.cells[model].score is None:
-                    status = row.cells[model].status if model in row.cells else "not evaluated"
-                    return QualityComparison(measure, missing=f"no {measure.label}: {row.name} of {model}: {status}")
             if row.difference is None or row.difference.interval is None:
                 return QualityComparison(measure, missing=f"the difference on {row.name} was not tested")
         changes = [row.difference for row in rows if row.difference is not None]
@@ -140,6 +139,10 @@ class Evidence(BaseModel):
             distinct = changes[0].outcome in ("better", "worse")
         ours, theirs = (self._mean_score(rows, model) for model in (self.candidate, self.baseline))
         return QualityComparison(measure, ours, theirs, change, distinct=distinct)
+
+    def _lacks(self, row: TaskRow) -> bool:
+        cells = [row.cells.get(model) for model in (self.candidate, self.baseline)]
+        return any(cell is None or cell.score is None for cell in cells)
 
     def _mean_score(self, rows: Sequence[TaskRow], model: str) -> Estimate:
         cells = [row.cells[model] for row in rows]

@@ -79,15 +79,16 @@ def _subtitle(summary: Summary) -> str:
 
 def _alert(summary: Summary) -> Alert | None:
     """Requested tasks without a score, each with its reason."""
-    lines = [
-        AlertLine(task.name, key, cell.status if (cell := task.cells.get(key)) else "not run")
-        for task in summary.tasks
-        for key in model_keys(summary)
-        if (found := task.cells.get(key)) is None or found.score is None
-    ]
-    if not lines:
+    lost: dict[tuple[str, str], list[str]] = {}
+    for task in summary.tasks:
+        for key in model_keys(summary):
+            found = task.cells.get(key)
+            if found is None or found.score is None:
+                lost.setdefault((task.name, found.status if found else "not run"), []).append(key)
+    if not lost:
         return None
-    tasks = len({line.subject for line in lines})
+    lines = [AlertLine(task, ", ".join(keys), why) for (task, why), keys in lost.items()]
+    tasks = len({task for task, _ in lost})
     title = f"{tasks} of {len(summary.tasks)} requested tasks have no score"
     return Alert(title, "Nothing below is over all of them.", lines)
 

@@ -43,7 +43,9 @@ def read_numbers(path: Path) -> list[ResultNumbers]:
 
 
 def _numbers(content: Any) -> list[ResultNumbers]:  # noqa: ANN401 - whatever the file holds
-    return [
+    seconds = content.get("evaluation_time")
+    timed = [ResultNumbers(split="", subset="", numbers={"evaluation_time": seconds})] if seconds is not None else []
+    return timed + [
         ResultNumbers(
             split=split,
             subset=str(entry.get("hf_subset", "default")),

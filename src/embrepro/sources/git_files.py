@@ -8,6 +8,7 @@ from pathlib import Path
 
 from embrepro.errors import SourceError
 from embrepro.sources import hub
+from embrepro.sources.links import expect_inside
 
 HOST = "https://raw.githubusercontent.com"
 KIND = "git"
@@ -36,9 +37,8 @@ def fetch(file: GitFile, mirror: Path | None) -> tuple[bytes, str]:
         SourceError: neither has it, or its SHA-256 is another; the reason, and what to do.
     """
     kept = mirror / KIND / file.place if mirror else None
-    if kept is not None and kept.is_file():
-        if mirror is not None and not kept.resolve().is_relative_to((mirror / KIND).resolve()):
-            raise SourceError(f"{kept} is a link that leads out of the mirror. Put the file itself there.")
+    if mirror is not None and kept is not None and kept.is_file():
+        expect_inside(kept, mirror)
         return _checked(file, kept.read_bytes(), str(kept)), "mirror"
     looked = f"the mirror {mirror} has no {KIND}/{file.place}, " if mirror else "no mirror is set, "
     address = f"{HOST}/{file.place}"

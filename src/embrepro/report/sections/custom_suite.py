@@ -42,7 +42,7 @@ def origin_table(summary: Summary) -> Table:
             Value(model),
             *(_of_origin(summary, model, definition, category) for definition in ("first", "second")),
         ]
-        for category in sorted(categories, key=lambda name: name != "overall")
+        for category in sorted(categories, key=lambda name: (name != "overall", name))
         for model in summary.models
     ]
     return Table(
@@ -82,7 +82,7 @@ def legacy_table(summary: Summary, origins: Origins) -> Table:
             _legacy_score(line, "first", origins),
             _legacy_score(line, "second", origins),
         ]
-        for line in summary.legacy
+        for line in sorted(summary.legacy, key=lambda line: (line.category != "overall", line.category))
     ]
     return Table(
         "legacy",
