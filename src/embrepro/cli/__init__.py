@@ -23,7 +23,7 @@ PANELS = {
     "Models": (models.models, models.choose, models.convert),
     "A run": (running.plan, running.mirror, running.watch),
     "Results": (results.claims, results.variants, results.verify, results.doctor, results.case),
-    "Revisions": (revisions.compare, revisions.confirm, revisions.gate, revisions.history),
+    "Revisions": (revisions.compare, revisions.board, revisions.confirm, revisions.gate, revisions.history),
 }
 
 app = typer.Typer(

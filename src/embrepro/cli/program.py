@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -19,7 +19,11 @@ from embrepro.errors import KitError
 from embrepro.progress import checkout_lock, console, processes
 from embrepro.results.provenance import IMAGE_VARIABLE
 
+if TYPE_CHECKING:
+    from embrepro.rendering.model import Document
+
 CANNOT_JUDGE = 2
+STYLE = Annotated[Literal["table", "markdown", "html"], typer.Option("--format", help="How to print it.")]
 
 
 class Program(TyperGroup):
@@ -100,3 +104,16 @@ def message(error: KitError | OSError) -> str:
     if error.filename is None:
         raise error
     return f"{error.filename}: {error.strerror}. Check that it exists, is writable, and that the disk is not full."
+
+
+def show(page: Document, content: dict[str, Any] | None, style: str) -> None:
+    """Print a page in a style, or what it says as JSON where that is given."""
+    from embrepro.files import dump_json
+    from embrepro.rendering import render_html, render_markdown, render_terminal
+
+    if content is not None:
+        typer.echo(dump_json(content), nl=False)
+    elif style == "table":
+        render_terminal.show(page)
+    else:
+        typer.echo(render_markdown.render(page) if style == "markdown" else render_html.render(page), nl=False)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, get_args
 
 import typer
 
-from embrepro.cli.program import CANNOT_JUDGE, ends_with_2, read_offline, read_pinned
+from embrepro.cli.program import CANNOT_JUDGE, STYLE, ends_with_2, read_offline, read_pinned, show
 from embrepro.config.params import read_params
 from embrepro.layout import Layout
 from embrepro.progress import console
@@ -85,21 +85,18 @@ def variants(
     rescore_multiplier: Annotated[
         int, typer.Option(min=1, help="Rescoring ranks this many times as many documents as are asked for.")
     ] = 2,
-    style: Annotated[Literal["table", "markdown", "html"], typer.Option("--format", help="How to print it.")] = "table",
+    style: STYLE = "table",
 ) -> None:
     """Score a model's stored embeddings cut or quantised, each against the full model; writes reports/variants/MODEL.json."""
     config = read_pinned()
     from embrepro.pipeline import variants as scoring
-    from embrepro.rendering import render_html, render_markdown, render_terminal
     from embrepro.variants import definition
     from embrepro.variants.pages import variants_page
 
     asked = definition.read_lengths(dimensions), definition.read_precisions(precision)
-    page = variants_page(scoring.run(config, Layout(), model.rpartition("@")[2], *asked, rescore_multiplier))
-    if style == "table":
-        render_terminal.show(page)
-    else:
-        typer.echo(render_markdown.render(page) if style == "markdown" else render_html.render(page), nl=False)
+    show(
+        variants_page(scoring.run(config, Layout(), model.rpartition("@")[2], *asked, rescore_multiplier)), None, style
+    )
 
 
 def verify(

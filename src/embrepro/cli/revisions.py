@@ -1,41 +1,65 @@
-"""Commands that set revisions side by side: compare, confirm, gate, history."""
+"""Commands that set revisions side by side: compare, board, confirm, gate, history."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from embrepro.cli.program import CANNOT_JUDGE, ends_with_2
+from embrepro.cli.program import CANNOT_JUDGE, STYLE, ends_with_2, show
 from embrepro.layout import Layout
 
 
 def compare(
-    old: Annotated[str, typer.Argument(help="A git revision, the name of a DVC experiment, or: workspace.")],
-    new: Annotated[str, typer.Argument(help="What to compare with it; the same kinds.")] = "workspace",
-    style: Annotated[Literal["table", "markdown", "html"], typer.Option("--format", help="How to print it.")] = "table",
-    changed: Annotated[bool, typer.Option("--changed", help="Show tasks whose score or status changed alone.")] = False,
+    sides: Annotated[
+        list[str],
+        typer.Argument(
+            help="Git revisions, names of DVC experiments, folders of results, or: workspace, which is added to one."
+        ),
+    ],
+    style: STYLE = "table",
+    changed: Annotated[
+        bool, typer.Option("--changed", help="Of two, show tasks whose score or status changed.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
 ) -> None:
-    """Every score at two revisions, how certain its change is, and what else changed between them."""
+    """Two states: every score, how certain its change is, and what else changed; more: all their models, ranked."""
     with ends_with_2():
-        from embrepro.files import dump_json
-        from embrepro.regression import diff, revisions
-        from embrepro.regression.pages import comparison_page
-        from embrepro.rendering import render_html, render_markdown, render_terminal
+        from embrepro.regression import board as boards
+        from embrepro.regression import diff
+        from embrepro.regression import sides as states
+        from embrepro.regression.pages import board_page, comparison_page
+        from embrepro.regression.revisions import WORKSPACE
 
         root = Layout().root
-        comparison = diff.compare(revisions.load(root, old), revisions.load(root, new))
+        if len(sides) > 2:
+            board = boards.load(root, sides)
+            show(board_page(board), board.model_dump() if as_json else None, style)
+            return
+        old, new = [*sides, WORKSPACE][:2]
+        comparison = diff.compare(states.load(root, old), states.load(root, new))
         if changed:
             comparison = comparison.model_copy(update={"rows": [row for row in comparison.rows if row.is_changed]})
-        page = comparison_page(comparison)
-        if as_json:
-            typer.echo(dump_json(comparison.model_dump()), nl=False)
-        elif style == "table":
-            render_terminal.show(page)
-        else:
-            typer.echo(render_markdown.render(page) if style == "markdown" else render_html.render(page), nl=False)
+        show(comparison_page(comparison), comparison.model_dump() if as_json else None, style)
+
+
+def board(
+    sides: Annotated[
+        list[str] | None,
+        typer.Argument(help="As of compare; where left out, the working tree, the last commit and every experiment."),
+    ] = None,
+    style: STYLE = "table",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the board as JSON.")] = False,
+) -> None:
+    """All models of many revisions, experiments and folders of results, by their mean, with intervals of their ranks."""
+    with ends_with_2():
+        from embrepro.regression import board as boards
+        from embrepro.regression.pages import board_page
+
+        root = Layout().root
+        found = boards.load(root, sides or boards.names(root))
+        show(board_page(found), found.model_dump() if as_json else None, style)
 
 
 def confirm() -> None:
@@ -61,12 +85,12 @@ def gate(
     with ends_with_2():
         from embrepro.files import write_text
         from embrepro.regression import gate as decision
-        from embrepro.regression import revisions
+        from embrepro.regression import sides
         from embrepro.regression.pages import GATE_MARKER, gate_page
         from embrepro.rendering import render_markdown, render_terminal
 
         chosen, root = decision.rules(rules), Layout().root
-        outcome = decision.judge(revisions.load(root, against), revisions.load(root, revision), chosen)
+        outcome = decision.judge(sides.load(root, against), sides.load(root, revision), chosen)
         page = gate_page(outcome)
         if markdown:
             write_text(markdown, render_markdown.render(page, marker=GATE_MARKER))

@@ -15,6 +15,7 @@ from embrepro.statistics.resampling import StatisticsError
 from embrepro.tasks.samples import Samples
 
 NOT_REQUESTED = "not requested"
+OTHER_DATA = "other data"
 ChangeKind = Literal["model", "data", "suite", "package", "recipe", "configuration", "input"]
 
 
@@ -72,7 +73,8 @@ class RevisionComparison(_Document):
 def compare(old: Side, new: Side, *, alpha: float = 0.05) -> RevisionComparison:
     """Compare two states of a project.
 
-    Models are matched by their key, and the candidates with each other where each is known to one side only.
+    Models are matched by their key, else by their name, and the candidates with each other where each is known to one
+    side only.
 
     Args:
         old: the state to compare with.
@@ -106,7 +108,12 @@ def _pairs(old: Side, new: Side) -> Iterator[tuple[str, str]]:
     for key in before:
         if key in after:
             yield key, key
+    alone = {model.name: key for key, model in after.items() if key not in before}
+    named = [(key, alone[model.name]) for key, model in before.items() if key not in after and model.name in alone]
+    yield from named
     candidates = old.run.candidate, new.run.candidate
+    if candidates in named:
+        return
     if candidates[0] not in after and candidates[1] not in before:
         yield candidates
 
@@ -146,18 +153,21 @@ def _row(old: RecordedTask | None, new: RecordedTask | None, name: str, pair: tu
         old_status=before.status if before else NOT_REQUESTED,
         new_status=after.status if after else NOT_REQUESTED,
         difference=None if scores[0] is None or scores[1] is None else scores[1] - scores[0],
-        incomparable=_incomparable(old, new) if old and new else "",
+        incomparable=incomparable(old, new) if old and new else "",
     )
 
 
-def _incomparable(old: RecordedTask, new: RecordedTask) -> str:
+def incomparable(old: RecordedTask, new: RecordedTask) -> str:
+    """Why two scores of a task do not measure the same thing; empty where they do, as far as is known of both."""
     differs = []
     for what in ("metric", "splits", "subsets"):
-        before, after = getattr(old, what), getattr(new, what)
-        if before != after:
+        before, after = (getattr(task, what) for task in (old, new))
+        if before and after and sorted(before) != sorted(after):
             differs.append(f"{what} {_text(before)} before, {_text(after)} now")
-    if old.data_hash != new.data_hash:
-        differs.append("other data")
+    pins = [(old.data_hash, new.data_hash), (old.revision, new.revision)]
+    known = [(before, after) for before, after in pins if before is not None and after is not None]
+    if known and known[0][0] != known[0][1]:
+        differs.append(OTHER_DATA)
     return "; ".join(differs)
 
 

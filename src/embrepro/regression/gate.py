@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from embrepro.config.messages import suggest
 from embrepro.config.yaml_files import Strict, read_document
 from embrepro.regression import diff
-from embrepro.regression.diff import NOT_REQUESTED, RevisionComparison, ScoreChange
+from embrepro.regression.diff import NOT_REQUESTED, OTHER_DATA, RevisionComparison, ScoreChange
 from embrepro.regression.revisions import Side
 
 # mteb's types of text tasks; asking mteb itself would cost seconds on every call.
@@ -182,7 +182,7 @@ def _score(row: ScoreChange, rules: GateRules, *, pin_changed: bool) -> Iterator
     elif row.old is None and row.old_status != NOT_REQUESTED and row.new_status == NOT_REQUESTED:
         yield _of(row, "task gone", f"not requested now; before: {row.old_status}", fails=True)
     elif row.difference is not None and row.incomparable:
-        if row.incomparable != "other data":
+        if row.incomparable != OTHER_DATA:
             yield _of(row, "not comparable", row.incomparable, fails=not pin_changed or rules.changed_pin == "fail")
     elif row.difference is not None:
         yield from _difference(row, rules, rules.tolerance.of(row))

@@ -1,4 +1,4 @@
-"""What verify, compare, confirm, gate and history say, as documents. Scores are on the 0-1 scale, as in `metrics.json`."""
+"""What verify, compare, board, confirm, gate and history say, as documents. Scores are on the 0-1 scale, as in `metrics.json`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import altair as alt
 
+from embrepro.regression.board import Board
 from embrepro.regression.committed import Confirmation, Moved
 from embrepro.regression.diff import RevisionComparison, ScoreChange
 from embrepro.regression.gate import GateOutcome, Note
@@ -16,8 +17,10 @@ from embrepro.regression.history import Point, series
 from embrepro.regression.published import CLOSE, ExpectedFile, Judged, MeasuredRun
 from embrepro.rendering.drawing import THIRD, svg_of
 from embrepro.rendering.formats import DASH
+from embrepro.rendering.formats import score as points
 from embrepro.rendering.model import Code, Column, Document, Figure, Link, Section, Table, Tone, Value, Words
 from embrepro.rendering.palette import LIGHT
+from embrepro.report.sections import ranking
 
 GATE_MARKER = "embrepro gate"
 _VERDICT_TONES: dict[str, Tone] = {"OK": "good", "close": "warn", "FAIL": "bad", "not run": "even"}
@@ -101,6 +104,57 @@ def comparison_page(comparison: RevisionComparison) -> Document:
             )
         ],
     )
+
+
+def board_page(board: Board) -> Document:
+    """Models of many states and folders by their mean, with ranks where there are three or more, and their scores by task."""
+    notes = {entry.label: ", ".join(entry.sides) for entry in board.entries}
+    found = board.ranking
+    tables = [ranking.ranking_table(found, notes), ranking.robustness_table(found)] if found else []
+    scores = _board_table(board, folded=found is not None)
+    tables += [scores, ranking.pairs_table(found)] if found else [scores]
+    said = [f"{task} does not count: {why}." for task, why in board.left_out.items()]
+    few = [f"A ranking needs three models with a score on each of the {len(board.tasks)} tasks."]
+    return Document(
+        title=f"{len(board.entries)} models of {', '.join(board.sides)}",
+        verdict=ranking.leaders_sentence(found)
+        if found
+        else f"{len(board.entries)} models on {len(board.tasks)} tasks.",
+        sections=[
+            Section(
+                "board",
+                tables=tables,
+                figures=[[ranking.ranks_figure(found)]] if found else [],
+                notes=[*(ranking.ranking_notes(found) if found else few), *board.notes, *said],
+            )
+        ],
+    )
+
+
+def _board_table(board: Board, *, folded: bool) -> Table:
+    columns = [
+        Column("Model"),
+        Column("Mean", note="over tasks, \u00d7 100", numeric=True),
+        *[Column(task, note=kind, numeric=True) for task, kind in board.tasks.items()],
+    ]
+    rows = [
+        [
+            Value(entry.label, note=", ".join(entry.sides)),
+            Value(
+                "missing" if entry.mean_task is None else points(entry.mean_task),
+                sort=entry.mean_task,
+                tone="missing" if entry.mean_task is None else "",
+            ),
+            *[
+                Value("missing", note=entry.status[task], tone="missing")
+                if score is None
+                else Value(points(score), sort=score)
+                for task, score in entry.scores.items()
+            ],
+        ]
+        for entry in board.entries
+    ]
+    return Table("board", "Main scores \u00d7 100", columns, rows, restack=True, folded=folded)
 
 
 def confirmation_page(found: Confirmation, named: int = 8) -> Document:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -12,7 +12,7 @@ from embrepro.rendering.drawing import FULL, PHONE, STEP_BELOW_NAMES, Drawing, f
 from embrepro.rendering.formats import DASH, names, probability, quantity, score, signed
 from embrepro.rendering.model import Column, Figure, Section, Table, Value
 from embrepro.rendering.palette import LIGHT
-from embrepro.report.cells import role_of, task_name, why_no_score
+from embrepro.report.cells import task_name, why_no_score
 from embrepro.report.origins import Origins
 from embrepro.results.summary import ModelPair, RankedModel, Ranking, Summary
 
@@ -31,7 +31,28 @@ def section(summary: Summary, speed: SpeedReport | None, origins: Origins) -> Se
     found = summary.ranking
     if found is None:
         return None
-    notes = [
+    return Section(
+        "ranking",
+        "Ranking",
+        lead=choices(summary, speed),
+        tables=[
+            ranking_table(
+                found,
+                {key: card.role for key, card in summary.models.items()},
+                {each.key: origins.of_mean("mean_task", each.key, each.mean_task) for each in found.models},
+            ),
+            robustness_table(found),
+            scores_table(summary, origins),
+            pairs_table(found),
+        ],
+        figures=[[ranks_figure(found)]],
+        notes=ranking_notes(found),
+    )
+
+
+def ranking_notes(found: Ranking) -> list[str]:
+    """How far a ranking holds, who is not in it, and what counts without uncertainty."""
+    return [
         f"A true difference of {score(found.detectable)} between two means would be found in four of five cases "
         "(median over the pairs); a smaller one easily stays hidden.",
         "All pairs are tested together by resampling the samples for all models at once: the chance of any false difference "
@@ -39,19 +60,6 @@ def section(summary: Summary, speed: SpeedReport | None, origins: Origins) -> Se
         *[f"{key} has no rank: {why}." for key, why in found.unranked.items()],
         *[f"{task} counts without uncertainty: {why}." for task, why in found.untested.items()],
     ]
-    return Section(
-        "ranking",
-        "Ranking",
-        lead=choices(summary, speed),
-        tables=[
-            ranking_table(summary, origins),
-            robustness_table(found),
-            scores_table(summary, origins),
-            pairs_table(found),
-        ],
-        figures=[[ranks_figure(summary, found)]],
-        notes=notes,
-    )
 
 
 def leaders_sentence(found: Ranking) -> str:
@@ -137,10 +145,14 @@ def _span(low: int, high: int) -> str:
     return str(low) if low == high else f"{low}\u2013{high}"
 
 
-def ranking_table(summary: Summary, origins: Origins) -> Table:
-    """Each model with its rank, what the data leaves possible, its groups, and what it wins and loses."""
-    found = summary.ranking
-    assert found is not None
+def ranking_table(found: Ranking, notes: Mapping[str, str], origins: Mapping[str, str] | None = None) -> Table:
+    """Each model with its rank, what the data leaves possible, its groups, and what it wins and loses.
+
+    Args:
+        found: the ranking.
+        notes: what stands below each model's name.
+        origins: the origin of each model's mean.
+    """
     first = found.models[0].key
     to_first = {pair.other: pair for pair in found.pairs if pair.one == first}
     columns = [
@@ -152,7 +164,11 @@ def ranking_table(summary: Summary, origins: Origins) -> Table:
         Column("Wins, losses", note="by task, beyond doubt"),
         Column("Best on", aside=True, wide=True),
     ]
-    rows = [_ranked_row(summary, model, to_first.get(model.key), origins) for model in found.models]
+    tasks = found.models[0].comparisons // (len(found.models) - 1)
+    rows = [
+        _ranked_row(model, to_first.get(model.key), tasks, notes.get(model.key, ""), (origins or {}).get(model.key))
+        for model in found.models
+    ]
     return Table(
         "ranking",
         "Models by their mean over tasks; those that share a group cannot be told apart",
@@ -162,16 +178,12 @@ def ranking_table(summary: Summary, origins: Origins) -> Table:
     )
 
 
-def _ranked_row(summary: Summary, model: RankedModel, behind: ModelPair | None, origins: Origins) -> list[Value]:
+def _ranked_row(model: RankedModel, behind: ModelPair | None, tasks: int, note: str, origin: str | None) -> list[Value]:
     even = model.comparisons - model.wins - model.losses
-    best = f"{len(model.best_on)} of {len(summary.tasks)} tasks" if len(model.best_on) > 3 else names(model.best_on)
+    best = f"{len(model.best_on)} of {tasks} tasks" if len(model.best_on) > 3 else names(model.best_on)
     return [
-        Value(model.key, note=summary.models[model.key].role),
-        Value(
-            score(model.mean_task),
-            sort=model.mean_task,
-            origin=origins.of_mean("mean_task", model.key, model.mean_task),
-        ),
+        Value(model.key, note=note),
+        Value(score(model.mean_task), sort=model.mean_task, origin=origin),
         Value(str(model.rank), note=_span(model.rank_low, model.rank_high), sort=model.rank),
         Value(" ".join(_letter(place) for place in model.groups)),
         Value(DASH, sort=0.0)
@@ -264,7 +276,7 @@ def pairs_table(found: Ranking) -> Table:
     return Table("pairs", "Every pair of models, tested together", columns, rows, restack=True, folded=True)
 
 
-def ranks_figure(summary: Summary, found: Ranking) -> Figure:
+def ranks_figure(found: Ranking) -> Figure:
     """The ranks that the data leaves possible, from first to last."""
     rows: list[dict[str, Any]] = [
         {
@@ -272,7 +284,6 @@ def ranks_figure(summary: Summary, found: Ranking) -> Figure:
             "rank": model.rank,
             "low": model.rank_low,
             "high": model.rank_high,
-            "role": role_of(summary, model.key),
         }
         for model in found.models
     ]

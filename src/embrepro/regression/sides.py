@@ -1,0 +1,119 @@
+"""One side of a comparison by whatever names it: a revision, an experiment, the working tree, or a folder of results."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from statistics import fmean
+
+from embrepro.doctor.result_files import Result, read_folder
+from embrepro.errors import KitError
+from embrepro.layout import Layout
+from embrepro.regression import revisions
+from embrepro.regression.revisions import (
+    RecordedModel,
+    RecordedRun,
+    RecordedScore,
+    RecordedTask,
+    Revision,
+    RevisionError,
+    Side,
+)
+from embrepro.tasks import registry, samples
+
+
+def load(root: Path, name: str) -> Side:
+    """Read one side of a comparison.
+
+    Args:
+        root: the project's folder.
+        name: `workspace`, a git revision, a DVC experiment, or else a folder: of another project of the kit, or one that
+            holds result files of mteb's.
+
+    Raises:
+        RevisionError: no such revision or folder, or nothing to read there.
+    """
+    folder = Path(name)
+    if name == revisions.WORKSPACE or not folder.is_dir():
+        return revisions.load(root, name)
+    try:
+        return revisions.load(root, name)
+    except RevisionError:
+        if not (folder / Layout().summary).is_file():
+            return read_results(folder)
+    there = revisions.load(folder, revisions.WORKSPACE)
+    return Side(there.root, Revision(name, None), there.run, params=there.params, inputs=there.inputs)
+
+
+def read_results(folder: Path) -> Side:
+    """A folder of mteb's result files as a side; each model under the name of its folder.
+
+    Raises:
+        RevisionError: a file is damaged, or there is no result.
+    """
+    found, broken = read_folder(folder)
+    if broken:
+        raise RevisionError(f"{folder / broken[0].file} cannot be read: {broken[0].problem}")
+    if not found:
+        raise RevisionError(f"{folder} is no git revision, and it holds no result files of mteb's and no reports.")
+    revised = defaultdict(set)
+    for result in found:
+        revised[result.model].add(_revision(result))
+    keys = {
+        result.file: result.model if len(revised[result.model]) == 1 else f"{result.model}@{_revision(result)[:8]}"
+        for result in found
+    }
+    models = {
+        keys[result.file]: RecordedModel(
+            name=result.model.replace("__", "/", 1), revision=_revision(result), content_hash=""
+        )
+        for result in found
+    }
+    tasks: dict[str, RecordedTask] = {}
+    for result in found:
+        known = tasks.get(result.task) or _task(result)
+        cells = {**known.cells, keys[result.file]: _score(result)}
+        tasks[result.task] = known.model_copy(update={"cells": cells})
+    absent = RecordedScore(status=f"no result file in {folder}")
+    every = [
+        task.model_copy(update={"cells": {key: task.cells.get(key, absent) for key in models}})
+        for task in tasks.values()
+    ]
+    first, *rest = models
+    return Side(
+        root=folder,
+        revision=Revision(str(folder), None),
+        run=RecordedRun(baseline=first, candidate=rest[-1] if rest else first, models=models, tasks=every),
+        files={
+            (keys[result.file], result.task): samples.path_of((folder / result.file).parent, result.task)
+            for result in found
+        },
+    )
+
+
+def _revision(result: Result) -> str:
+    """`<revision>` of `<org>__<model>/<revision>/<Task>.json`, as far as it is there."""
+    last = Path(result.folder).name
+    return "" if last == result.model else last
+
+
+def _task(result: Result) -> RecordedTask:
+    try:
+        metadata = registry.find(result.task).metadata
+    except KitError:
+        metadata = None
+    return RecordedTask(
+        name=result.task,
+        type=str(metadata.type) if metadata else "",
+        metric=str(metadata.main_score) if metadata else "",
+        splits=sorted({split for split, _, _ in result.scores}),
+        subsets=sorted({subset for _, subset, _ in result.scores}),
+        revision=result.revision,
+    )
+
+
+def _score(result: Result) -> RecordedScore:
+    values = [score for _, _, score in result.scores]
+    if not values or None in values:
+        return RecordedScore(status="its result file holds no finite main score")
+    return RecordedScore(status="scored", score=fmean(value for value in values if value is not None))
