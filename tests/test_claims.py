@@ -365,7 +365,7 @@ class TestTheAnalysis:
 
     def test_another_version_of_mteb_decides_what_was_said_of_it(self) -> None:
         """By the committed record, in which the second model plays the analysis's candidate."""
-        record = CaseRecord.model_validate_json((REPOSITORY / "reports" / "cases" / "languages.json").read_text())
+        record = CaseRecord.model_validate_json((REPOSITORY / "conf" / "cases" / "languages.json").read_text())
         first, second = record.models
         played = {first: "minilm", second: "qwen25"}
         record = record.model_copy(

@@ -72,6 +72,16 @@ def test_a_queue_runs_one_experiment_for_each_candidate(project: Checkout) -> No
     assert len(experiments) >= 2
 
 
+def test_an_experiment_takes_what_one_that_failed_had_made(project: Checkout) -> None:
+    """DVC deletes the folder of a queued experiment that fails."""
+    words = ["dvc", "exp", "run", "--temp", "-S", "tasks.names=[EmbreproSemanticSimilarity,STS12]"]
+    assert "1 task without a score" in project.run(*words, code=None)
+    said = project.run(*words, "-n", "whole", "-S", "tasks.allow_missing=true")
+    assert len(re.findall(r"EmbreproSemanticSimilarity: .* \(from another experiment\)", said)) == 3
+    shown = project.run("dvc", "exp", "show", "--csv", "--no-pager")
+    assert "whole" in shown
+
+
 def test_tasks_by_name_on_the_command_line(project: Checkout) -> None:
     project.run("dvc", "exp", "run", "-S", "tasks.names=[EmbreproCodeUnderstanding]")
     assert list(project.metrics["models"]["mine"]["scores"]) == ["EmbreproCodeUnderstanding"]

@@ -36,7 +36,7 @@ class CaseRecord(BaseModel):
 
 def record_file(layout: Layout) -> Path:
     """Where the record lies."""
-    return layout.reports / "cases" / "languages.json"
+    return layout.root / "conf" / "cases" / "languages.json"
 
 
 def read_record(layout: Layout) -> CaseRecord | None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from embrepro import experiment_cache
 from embrepro.config.schema import Config
 from embrepro.errors import KitError, SourceError
+from embrepro.experiment_cache import ExperimentCache, link
 from embrepro.files import fingerprint, keep_only, make_folder, read_json, replacing_folder, write_json, write_sealed
 from embrepro.layout import Layout
 from embrepro.models import expect_device
@@ -40,13 +43,14 @@ def run(config: Config, layout: Layout) -> Record:
     _expect_own_files(asked)
     make_folder(layout.models)
     make_folder(layout.tasks)
-    _fetch_models(config, layout, mirror)
+    shared = experiment_cache.of(layout.root)
+    _fetch_models(config, layout, mirror, shared)
     leaves = {leaf.name: leaf for request in asked for leaf in request.leaves()}
     rerank = config.tasks.rerank if any(model.scores_pairs for model in config.models.values()) else None
     record = Record(made_for=parameters(config, [*TASKS, "tasks.rerank"]))
     with console.work(STAGE, "tasks", len(leaves), "tasks") as work:
         for leaf in leaves.values():
-            record.tasks[leaf.name] = _freeze(leaf, layout, mirror, rerank)
+            record.tasks[leaf.name] = _freeze(leaf, layout, mirror, rerank, shared)
             work.advance(1)
     keep_only(layout.models, set(config.models))
     # A task that cannot be obtained now keeps the data of an earlier run, which serves again once it can.
@@ -64,13 +68,13 @@ def _expect_own_files(asked: list[Request]) -> None:
             own_tasks.load(request.name)
 
 
-def _fetch_models(config: Config, layout: Layout, mirror: Path | None) -> None:
+def _fetch_models(config: Config, layout: Layout, mirror: Path | None, shared: ExperimentCache) -> None:
     """Fetch every model; one that cannot be obtained is marked and does not stop the others, unless there are none."""
     lost = {}
     for key, model in config.models.items():
         started = time.monotonic()
         try:
-            manifest, kept = model_sources.fetch(model, layout.models / key, mirror, config.device.numerics)
+            manifest, kept = model_sources.fetch(model, layout.models / key, mirror, config.device.numerics, shared)
         except SourceError as error:
             # A folder of this machine that is not there is a mistake in the configuration, and no fault that may pass.
             if model.folder:
@@ -88,15 +92,18 @@ def _fetch_models(config: Config, layout: Layout, mirror: Path | None) -> None:
         model_sources.mark_unavailable(layout.models / key, why)
 
 
-def _freeze(request: Request, layout: Layout, mirror: Path | None, rerank: int | None) -> TaskOutcome:
+def _freeze(
+    request: Request, layout: Layout, mirror: Path | None, rerank: int | None, shared: ExperimentCache
+) -> TaskOutcome:
     folder = layout.tasks / request.name
     depth = rerank if request.searched else None
     key = {"key": _key(request), "rerank": depth}
     started = time.monotonic()
     try:
         pin = pins.read_pin(request.name, layout.root / pins.PINS)
-        if (found := _key_if_whole(folder)) == key:
-            manifest, took = _with_pin(folder, pin), "kept"
+        found = _key_if_whole(folder)
+        if found == key or _take(shared, key, folder):
+            manifest, took = _with_pin(folder, pin), "kept" if found == key else "from another experiment"
         else:
             with replacing_folder(folder) as unfinished:
                 # Only its ranking is another: the source need not be there again
@@ -106,6 +113,7 @@ def _freeze(request: Request, layout: Layout, mirror: Path | None, rerank: int |
                     freezing.freeze(request, unfinished, mirror, pin)
                 manifest = encode_requests.write(request, unfinished, depth)
                 write_json(unfinished / "key.json", key)
+            shared.add("tasks", fingerprint(key), partial(link, folder))
             took = console.duration(time.monotonic() - started)
     except Exception as error:
         # One task's failure must not take the others down; it becomes a row with its reason
@@ -114,6 +122,19 @@ def _freeze(request: Request, layout: Layout, mirror: Path | None, rerank: int |
     pinned = "pinned" if manifest.pinned else "NOT pinned"
     console.say(f"task {request.name}: {sum(manifest.rows.values())} rows from {manifest.source}, {pinned} ({took})")
     return TaskOutcome(stage=STAGE, key=manifest.data_hash)
+
+
+def _take(shared: ExperimentCache, key: dict[str, Any], folder: Path) -> bool:
+    """Put a task that another experiment has frozen under `folder`, where there is such and it is whole."""
+    entry = shared.find("tasks", fingerprint(key))
+    if entry is None:
+        return False
+    if _key_if_whole(entry) != key:
+        shared.drop("tasks", fingerprint(key))
+        return False
+    with replacing_folder(folder) as unfinished:
+        link(entry, unfinished)
+    return True
 
 
 def _with_pin(folder: Path, pin: Pin | None) -> Manifest:

@@ -11,12 +11,13 @@ from typing import Any
 
 import polars as pl
 
-from embrepro import numerics
+from embrepro import experiment_cache, numerics
 from embrepro.config.schema import Config, Device, ModelConfig
 from embrepro.embeddings import store
 from embrepro.embeddings.plan import batch_rule
 from embrepro.errors import ConfigError, KitError
-from embrepro.files import fingerprint, keep_only, make_folder
+from embrepro.experiment_cache import ExperimentCache, link
+from embrepro.files import fingerprint, keep_only, make_folder, read_sealed, replacing, write_sealed
 from embrepro.layout import Layout
 from embrepro.pipeline.records import TASKS, Record, TaskOutcome, parameters, reason
 from embrepro.progress import console
@@ -31,6 +32,8 @@ from embrepro.tasks.registry import Request
 STAGE = "encode"
 PACKAGES = ("torch", "transformers", "tokenizers", "sentence-transformers", "mteb", "numpy")
 SHARDS = ".shards"
+OUTCOME = "outcome.json"
+"""Beside embeddings that experiments share: what became of the task."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,7 @@ def _sort_out(config: Config, layout: Layout, key: str, recipe: str, before: Rec
     asked = [*TASKS, "tasks.rerank"] if model.scores_pairs else TASKS
     downloaded = Record.read_for(layout.download_record, parameters(config, asked), "download")
     missing = []
+    shared = experiment_cache.of(layout.root)
     leaves = {leaf.name: leaf for request in requested.resolve(config.tasks, layout.root) for leaf in request.leaves()}
     for name, leaf in leaves.items():
         if not (fetched := downloaded.outcome(name, "download")).done:
@@ -123,6 +127,10 @@ def _sort_out(config: Config, layout: Layout, key: str, recipe: str, before: Rec
             if kept and kept.key == wanted and _is_stored(layout.embeddings(key), kept):
                 console.say(f"encode {key} {name}: {kept.details['texts']} {_unit(model)} (kept)")
                 record.tasks[name] = kept
+                continue
+            if (found := _take(shared, wanted, layout.embeddings(key))) is not None:
+                console.say(f"encode {key} {name}: {found.details['texts']} {_unit(model)} (from another experiment)")
+                record.tasks[name] = found
                 continue
             listed = encode_requests.read(
                 layout.tasks / name, frozen, pairs=model.scores_pairs, pair_tasks=model.pair_tasks
@@ -137,6 +145,29 @@ def key_of(recipe: str, task: str, frozen: Manifest, model: ModelConfig) -> str:
     """Everything that could change the embeddings of a task; raises TaskError where a model cannot do it."""
     asked = encode_requests.identity(frozen, pairs=model.scores_pairs, pair_tasks=model.pair_tasks)
     return store.embeddings_key(recipe, task, asked)
+
+
+def _take(shared: ExperimentCache, key: str, folder: Path) -> TaskOutcome | None:
+    """Put embeddings that another experiment has made into a model's folder, where there are such and they are whole."""
+    entry = shared.find("embeddings", key)
+    if entry is None:
+        return None
+    try:
+        found = read_sealed(entry / OUTCOME, TaskOutcome)
+    except KitError:
+        found = None
+    if found is None or found.key != key or not _is_stored(entry, found):
+        shared.drop("embeddings", key)
+        return None
+    for name in found.files:
+        with replacing(folder / name) as unfinished:
+            link(entry / name, unfinished)
+    return found
+
+
+def _fill(path: Path, outcome: TaskOutcome, entry: Path) -> None:
+    link(path, entry / path.name)
+    write_sealed(entry / OUTCOME, outcome)
 
 
 def _is_stored(folder: Path, outcome: TaskOutcome) -> bool:
@@ -235,6 +266,7 @@ def _merge(
         return
     # So that a run that is killed keeps every task that was finished.
     record.write(layout.encode_record(key))
+    experiment_cache.of(layout.root).add("embeddings", task.key, partial(_fill, path, record.tasks[task.task]))
     asked = f" for {listed.asked} asked" if listed.asked != len(listed.texts) else ""
     seconds = console.duration(time.monotonic() - started)
     console.say(f"encode {key} {task.task}: {len(listed.texts)} {_unit(model)}{asked}, {seconds} since the start")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from embrepro.config.schema import ModelConfig
 from embrepro.errors import KitError, SourceError
+from embrepro.experiment_cache import NOTHING_SHARED, ExperimentCache, link
 from embrepro.files import (
     fingerprint,
     read_json,
@@ -48,7 +50,11 @@ class ModelManifest(BaseModel):
 
 
 def fetch(
-    model: ModelConfig, folder: Path, mirror: Path | None, numerics: Numerics = "portable"
+    model: ModelConfig,
+    folder: Path,
+    mirror: Path | None,
+    numerics: Numerics = "portable",
+    shared: ExperimentCache = NOTHING_SHARED,
 ) -> tuple[ModelManifest, bool]:
     """Put a model's files under `folder`; returns its manifest and whether it was there already.
 
@@ -57,11 +63,14 @@ def fetch(
         folder: where its snapshot and manifest go.
         mirror: a mirror folder, asked before any other source.
         numerics: what a distillation is computed with; another one is another model.
+        shared: what other experiments have fetched or distilled.
 
     Raises:
         SourceError: no source has it, or its files are damaged.
     """
     spec_hash = _spec_hash(model, numerics)
+    if _kept(folder, spec_hash) is None:
+        _take(shared, spec_hash, folder)
     if (kept := _kept(folder, spec_hash)) is not None:
         # The same files, from a folder that lies elsewhere now
         if kept.asked != _asked(model, numerics):
@@ -88,7 +97,20 @@ def fetch(
             else None,
         )
         write_sealed(unfinished / "manifest.json", manifest)
+    shared.add("models", spec_hash, partial(link, folder))
     return manifest, False
+
+
+def _take(shared: ExperimentCache, spec_hash: str, folder: Path) -> None:
+    """Put a model that another experiment has under `folder`, where there is such and it is whole."""
+    entry = shared.find("models", spec_hash)
+    if entry is None:
+        return
+    if _kept(entry, spec_hash) is None:
+        shared.drop("models", spec_hash)
+        return
+    with replacing_folder(folder) as unfinished:
+        link(entry, unfinished)
 
 
 def mark_unavailable(folder: Path, reason: str) -> None:
