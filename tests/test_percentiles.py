@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from embrepro.statistics.percentiles import percentile_interval, samples_needed
+from embrepro.statistics.percentiles import _binomial_quantile, percentile_interval, samples_needed
 
 
 @pytest.mark.parametrize(("count", "quantile"), [(30, 0.5), (100, 0.5), (72, 0.95), (225, 0.95), (400, 0.99)])
@@ -28,3 +28,11 @@ def test_it_names_how_many_samples_it_takes() -> None:
         needed = samples_needed(quantile)
         assert percentile_interval(list(range(needed)), quantile) is not None
         assert percentile_interval(list(range(needed - 1)), quantile) is None
+
+
+@pytest.mark.parametrize("quantile", [0.5, 0.9, 0.95, 0.99])
+def test_ranks_are_the_quantiles_of_the_binomial_distribution_that_scipy_has(quantile: float) -> None:
+    counts = [*range(1, 200), 1_000, 20_000]
+    found = [[_binomial_quantile(part, count, quantile) for part in (0.025, 0.975)] for count in counts]
+    expected = [stats.binom.ppf([0.025, 0.975], count, quantile).tolist() for count in counts]
+    assert found == expected

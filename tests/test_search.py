@@ -124,3 +124,7 @@ def test_mteb_has_its_own_search_back_after_the_block() -> None:
         assert search_wrappers.chunked_full_corpus_search is search.search_corpus  # type: ignore[comparison-overlap]
         raise RuntimeError
     assert search_wrappers.chunked_full_corpus_search is theirs
+
+
+def test_the_space_around_a_text_is_all_that_python_strips() -> None:
+    assert set(search.WHITESPACE) == {character for character in map(chr, range(0x110000)) if not character.strip()}

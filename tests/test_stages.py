@@ -484,7 +484,9 @@ def command(sources: Path, folder: Path, *arguments: str, code: str = "", **envi
     )  # fmt: skip
 
 
-SLOW_IMPORTS = ("torch", "mteb", "sentence_transformers", "transformers", "datasets", "sklearn")
+SLOW_IMPORTS = (
+    "torch", "mteb", "sentence_transformers", "transformers", "datasets", "sklearn", "hydra", "scipy.stats"
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(

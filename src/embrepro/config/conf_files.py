@@ -23,6 +23,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 
 from embrepro.config.messages import suggest
+from embrepro.config.names import PUBLISHED
 from embrepro.config.yaml_files import read_yaml
 from embrepro.errors import ConfigError
 
@@ -33,8 +34,6 @@ PRESETS = "experiment"
 """The group of presets, of which a run may take one: `+experiment=analysis`."""
 OTHER_WORDS = {"device": {"gpu": "cuda", "nvidia": "cuda"}, "runtime": {"container": "docker", "podman": "docker"}}
 GLOBAL_HEADER = "# @package _global_"
-PUBLISHED = "published"
-"""The part of a model's file that says what others publish of it."""
 
 _untracked_allowed: ContextVar[bool] = ContextVar("untracked_allowed", default=False)
 

@@ -13,8 +13,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from embrepro.config.conf_files import PUBLISHED
 from embrepro.config.messages import complaints, suggest
+from embrepro.config.names import PUBLISHED
 from embrepro.config.nanobeir import Similarity
 from embrepro.config.schema import ModelConfig
 from embrepro.config.yaml_files import Strict, read_yaml

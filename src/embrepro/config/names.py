@@ -14,6 +14,8 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 LONGEST_PATH = 1024
+PUBLISHED = "published"
+"""The part of a model's file that says what others publish of it."""
 
 
 def _matching(pattern: str, expected: str) -> Callable[[str], str]:

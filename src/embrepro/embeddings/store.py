@@ -14,22 +14,23 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from scipy import sparse as scipy_sparse
-from scipy.sparse import csr_array, issparse
 
 from embrepro.errors import TaskError
 from embrepro.files import fingerprint, replacing, sha256
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 TENSOR = "embeddings"
 VALUES, COLUMNS, STARTS, WIDTH = "values", "columns", "starts", "dimensions"
 ROWS_HASH = "rows_sha256"
 CHECKED_ROWS = 65_536
 DTYPES = {"float16": "F16", "float32": "F32", "float64": "F64", "int32": "I32", "int64": "I64"}
-Rows: TypeAlias = np.ndarray | csr_array
+Rows: TypeAlias = "np.ndarray | csr_array"
 """Embeddings, (texts, dimensions): an array, or a sparse model's non-zero values row by row (CSR)."""
 
 
@@ -50,6 +51,8 @@ def rows(vectors: Any, *, sparse: bool) -> Rows:  # noqa: ANN401 - an array or a
     """What a model returned, as it is stored."""
     if not sparse:
         return np.asarray(vectors)
+    from scipy.sparse import csr_array
+
     if not getattr(vectors, "is_sparse", False):
         return csr_array(np.asarray(vectors))
     vectors = vectors.cpu().coalesce()
@@ -99,9 +102,11 @@ def merge(path: Path, shards: Iterable[tuple[np.ndarray, Rows]], texts: int, key
     remaining = iter(shards)
     first = next(remaining)
     if _is_sparse(first[1]):
+        from scipy import sparse
+
         parts = [first, *remaining]
         order = np.argsort(np.concatenate([places for places, _ in parts]))
-        write(path, scipy_sparse.vstack([found for _, found in parts], "csr")[order], key)
+        write(path, sparse.vstack([found for _, found in parts], "csr")[order], key)
         return
     with replacing(path) as unfinished:
         laid = _create(unfinished, (texts, first[1].shape[1]), first[1].dtype, key)
@@ -203,7 +208,7 @@ def active_dimensions(path: Path) -> np.ndarray | None:
 
 def _is_sparse(embeddings: Rows) -> TypeGuard[Any]:
     """Whether embeddings are in scipy's sparse form."""
-    return bool(issparse(embeddings))
+    return not isinstance(embeddings, np.ndarray)
 
 
 def _save(path: Path, embeddings: Rows, metadata: dict[str, str]) -> None:
@@ -289,5 +294,7 @@ def _count(file: Any) -> int:  # noqa: ANN401 - what safe_open gives
 def _rows(file: Any) -> Rows:  # noqa: ANN401
     if STARTS not in file.keys():  # noqa: SIM118
         return file.get_tensor(TENSOR)
+    from scipy.sparse import csr_array
+
     parts = tuple(file.get_tensor(name) for name in (VALUES, COLUMNS, STARTS))
     return csr_array(parts, shape=(len(parts[2]) - 1, int(file.metadata()[WIDTH])))

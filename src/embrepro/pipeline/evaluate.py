@@ -6,6 +6,7 @@ import json
 import math
 import multiprocessing
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -18,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from scipy.sparse import issparse
 
 import embrepro.models
 from embrepro import numerics, suite
@@ -57,6 +57,7 @@ class Job:
     model: ModelConfig
     revision: str
     properties: embrepro.models.ModelProperties
+    texts: int
     data_hash: str
     key: str
     serve: Serve | None = None
@@ -131,6 +132,7 @@ def run(config: Config, layout: Layout, key: str, serve: Serve | None = None) ->
                 model=model,
                 revision=revision,
                 properties=known,
+                texts=stored.details.get("texts", 0),
                 data_hash=data_hash,
                 key=task_key,
                 serve=serve,
@@ -263,7 +265,7 @@ class _Embedded:
             embeddings: Any = store.read_recorded(
                 path, len(texts), str(stored.key), stored.files.get(path.name, "")
             ).embeddings
-            dense: np.ndarray = embeddings.toarray() if issparse(embeddings) else embeddings
+            dense: np.ndarray = embeddings if isinstance(embeddings, np.ndarray) else embeddings.toarray()
             self._vectors |= dict(zip(texts, dense, strict=True))
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
@@ -276,15 +278,12 @@ def _score(jobs: list[Job], key: str, config: Config) -> Iterator[tuple[str, Tas
     if not jobs:
         return
     workers = min(len(jobs), numerics.workers(config.device.threads))
-    # Workers side by side need no threads of their own: as many in each as there are cores fight for them.
-    os.environ.update(numerics.ONE_THREAD)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mteb", "embrepro.embeddings.replay", "sklearn.linear_model"])
-    pending = list(jobs)
+    # The longest first, so that none is begun when the others are through.
+    pending = sorted(jobs, key=lambda job: -job.texts)
     with console.work(STAGE, key, len(jobs), "tasks") as work:
         while pending:
             answered: set[str] = set()
-            with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
+            with _workers(workers) as pool:
                 running: dict[Future[tuple[TaskOutcome, float]], Job] = {}
                 # A worker may die while the others' jobs are still handed out
                 with suppress(BrokenProcessPool):
@@ -310,6 +309,15 @@ def _score(jobs: list[Job], key: str, config: Config) -> Iterator[tuple[str, Tas
                 _report(key, lost, outcome, 0.0)
                 yield lost.request.name, outcome
             pending, workers = suspects, 1
+
+
+def _workers(count: int) -> ProcessPoolExecutor:
+    """Processes forked from one that has loaded mteb, which a later pool finds loaded."""
+    # Workers side by side need no threads of their own: as many in each as there are cores fight for them.
+    os.environ.update(numerics.ONE_THREAD)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["mteb", "embrepro.embeddings.replay", "sklearn.linear_model"])
+    return ProcessPoolExecutor(count, mp_context=context, initializer=_start_worker)
 
 
 def _score_on_ray(jobs: list[Job], key: str, config: Config) -> Iterator[tuple[str, TaskOutcome]]:
@@ -469,6 +477,16 @@ def _write_meta(
     kept = before.details.get("meta", {})
     if kept.get("key") == follows and path.is_file() and sha256(path) == kept.get("sha256"):
         return {"key": follows, "sha256": kept["sha256"]}
-    values = embrepro.models.meta(model, revision, known).to_dict()
-    write_text(path, dump_json(json.loads(json.dumps(values, default=str))))
+    if "mteb" in sys.modules:
+        text = _meta_json(model, revision, known)
+    else:
+        # mteb takes seconds to import, and the process that workers are forked from has it
+        with _workers(1) as pool:
+            text = pool.submit(_meta_json, model, revision, known).result()
+    write_text(path, text)
     return {"key": follows, "sha256": sha256(path)}
+
+
+def _meta_json(model: ModelConfig, revision: str, known: embrepro.models.ModelProperties) -> str:
+    values = embrepro.models.meta(model, revision, known).to_dict()
+    return dump_json(json.loads(json.dumps(values, default=str)))

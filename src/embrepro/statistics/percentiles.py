@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,16 +21,26 @@ def percentile_interval(samples: Sequence[float], quantile: float, level: float 
         quantile: between 0 and 1, such as 0.95 for the 95th percentile.
         level: coverage.
     """
-    # Imported here, since it takes a second, and most who import this module measure nothing.
-    from scipy import stats
-
+    if not samples:
+        return None
     tail = (1 - level) / 2
-    low, high = (int(rank) for rank in stats.binom.ppf([tail, 1 - tail], len(samples), quantile))
+    low, high = (_binomial_quantile(part, len(samples), quantile) for part in (tail, 1 - tail))
     if low < 1 or high >= len(samples):
         return None
     ordered = np.sort(np.asarray(samples, dtype=float))
     # Ranks count from 1: the interval runs from rank `low` to rank `high + 1`.
     return ConfidenceInterval(float(ordered[low - 1]), float(ordered[high]))
+
+
+def _binomial_quantile(part: float, trials: int, probability: float) -> int:
+    """The least number of successes that so large a part of all outcomes does not exceed, as `scipy.stats.binom.ppf` has it.
+
+    `scipy.stats` takes a second to import.
+    """
+    from scipy.special import bdtr, bdtrik
+
+    found = math.ceil(float(bdtrik(part, trials, probability)))
+    return found - 1 if found > 0 and bdtr(found - 1, trials, probability) >= part else found
 
 
 def samples_needed(quantile: float, level: float = 0.95) -> int:

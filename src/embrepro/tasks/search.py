@@ -27,8 +27,11 @@ if TYPE_CHECKING:
 
 SAMPLED = 4096
 """Scores of a query that are sorted to guess which score the best of a chunk reach."""
-WHITESPACE = "".join(character for character in map(chr, range(0x110000)) if character.isspace())
-"""What Python strips from a text."""
+WHITESPACE = (
+    "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
+"""What Python strips from a text: written down, since looking through all characters takes a tenth of a second."""
 
 
 class BestDocuments:
