@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -96,3 +97,13 @@ def test_compose_does_not_load_mteb_for_tasks_that_it_has_checked(tmp_path: Path
         for _ in range(2)
     ]
     assert [each.strip() for each in loaded] == ["True", "False"]
+
+
+def test_a_signal_before_the_command_line_is_read_ends_with_a_line() -> None:
+    code = (
+        "import os, signal\nfrom embrepro.cli import program\n"
+        "program.run(lambda **_: os.kill(os.getpid(), signal.SIGTERM))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 128 + signal.SIGTERM
+    assert done.stderr.startswith("embrepro: interrupted; ") and done.stderr.count("\n") == 1

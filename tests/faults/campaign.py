@@ -123,7 +123,7 @@ def run(
 def _measure(good: Good) -> None:
     """How long each stage takes with its work before it."""
     folder = project.copy(good, "measured")
-    for command in injections.ALL:
+    for command in dict.fromkeys(injections.ALL):
         injections._clear_way(folder, command, random.Random(0))
         started = time.monotonic()
         zygote.run(folder, *command)

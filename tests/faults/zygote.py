@@ -6,6 +6,7 @@ The parent never computes anything, since threads of numeric libraries do not su
 from __future__ import annotations
 
 import fcntl
+import gc
 import multiprocessing.context
 import os
 import resource
@@ -41,6 +42,9 @@ def warm_up() -> None:
     for module in ("embrepro.cli", *STAGES.values(), "embrepro.embeddings.encoding", "embrepro.embeddings.replay"):
         importlib.import_module(module)
         code_hash(module)
+    # Forks then share the pages of all these objects, which the collector would write to.
+    gc.collect()
+    gc.freeze()
 
 
 @dataclass

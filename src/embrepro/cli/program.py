@@ -34,8 +34,7 @@ class Program(TyperGroup):
         try:
             return super().invoke(ctx)
         except processes.Interrupted as stop:
-            console.say_error("embrepro: interrupted; what was finished is kept, and the next run goes on from there")
-            raise typer.Exit(128 + stop.number) from None
+            raise typer.Exit(_interrupted(stop)) from None
 
 
 class Stage(TyperCommand):
@@ -55,12 +54,21 @@ class Stage(TyperCommand):
 def run(app: typer.Typer) -> None:
     """Run the program; an error of the kit ends it with its message and exit code 1, without a traceback."""
     console.silence_libraries()
-    processes.end_on_signals()
     try:
+        processes.end_on_signals()
         app(prog_name="embrepro")
+    except processes.Interrupted as stop:
+        # It came before the command line was read, or after the command had ended.
+        sys.exit(_interrupted(stop))
     except (KitError, OSError) as error:
         console.say_error(f"embrepro: {message(error)}")
         sys.exit(1)
+
+
+def _interrupted(stop: processes.Interrupted) -> int:
+    """Say so; the exit code."""
+    console.say_error("embrepro: interrupted; what was finished is kept, and the next run goes on from there")
+    return 128 + stop.number
 
 
 def writing(*, shared: bool = False) -> AbstractContextManager[None]:
