@@ -213,5 +213,7 @@ def test_a_full_disk_that_names_no_file_is_one_clear_line() -> None:
 
     said = program.message(OSError(errno.EFBIG, "File too large"))
     assert said.startswith("No room to write in a temporary folder or shared memory (/dev/shm): File too large.")
+    # What `multiprocessing.Lock()` raises where a part of its semaphore did fit
+    assert program.message(OSError(0, "Error")).startswith("No room to write in a temporary folder or shared memory")
     with pytest.raises(OSError, match="Input/output"):
         program.message(OSError(errno.EIO, "Input/output error"))

@@ -26,19 +26,16 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after this time")
     parser.add_argument("--only", type=int, nargs="+", default=[], help="numbers of the injections to make again")
+    parser.add_argument("--record", type=Path, help="a file of outcomes, with which a campaign that was cut goes on")
     parser.add_argument("--write", type=Path, help="a page whose table to replace")
     chosen = parser.parse_args()
     zygote.warm_up()
     started = time.monotonic()
-
-    def keep(found: campaign.Campaign) -> None:
-        if chosen.write:
-            text = f"Seed {chosen.seed}, {len(found.outcomes)} injections.\n\n{found.table()}\n"
-            page = chosen.write.read_text(encoding="utf-8")
-            chosen.write.write_text(TABLE.sub(lambda match: f"{match[1]}{text}{match[2]}", page), encoding="utf-8")
-
-    found = campaign.run(chosen.seed, chosen.count, say, chosen.seconds, chosen.only, keep)
-    keep(found)
+    found = campaign.run(chosen.seed, chosen.count, say, chosen.seconds, chosen.only, chosen.record)
+    if chosen.write:
+        text = f"Seed {chosen.seed}, {len(found.outcomes)} injections.\n\n{found.table()}\n"
+        page = chosen.write.read_text(encoding="utf-8")
+        chosen.write.write_text(TABLE.sub(lambda match: f"{match[1]}{text}{match[2]}", page), encoding="utf-8")
     say(found.table())
     say(f"{len(found.outcomes)} injections, seed {chosen.seed}, {time.monotonic() - started:.0f} s")
     for kind, number in found.skipped.items():

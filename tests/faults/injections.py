@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from faults import hub, project, zygote
-from faults.project import MODELS, QUICK, Good
+from faults.project import MODELS, PINNED, QUICK, Good
 from faults.zygote import Ended
 
 Command = tuple[str, ...]
@@ -33,6 +33,9 @@ class Injection:
         during: how the commands ended that ran under the fault.
         heal: takes the fault away, where it is one that passes; after it a whole run must give the good bytes.
         complaints: what the injection itself saw that must not be.
+        good: the project that it is a copy of, where not the campaign's own.
+        again: the whole run after it.
+        environment: variables of that run.
     """
 
     group: str
@@ -42,6 +45,9 @@ class Injection:
     during: list[Ended] = field(default_factory=list)
     heal: Callable[[], None] | None = None
     complaints: list[str] = field(default_factory=list)
+    good: Good | None = None
+    again: tuple[Command, ...] = QUICK
+    environment: dict[str, str] = field(default_factory=dict)
 
 
 # --- One file is not what was written
@@ -69,6 +75,7 @@ KINDS: dict[str, tuple[str, tuple[Command, ...]]] = {
     "the summary": ("reports/summary.json", (("aggregate",), ("report",))),
     "speeds": ("reports/speed/*.json,reports/speed.json", (("aggregate",), ("report",))),
     "params.yaml": ("params.yaml", (("check",), ("aggregate",), ("download",))),
+    "pins": (f"conf/pins/{PINNED}.yaml", (("download",), ("evaluate", "big"), ("aggregate",))),
 }
 WAYS = ("a byte flipped", "cut", "another of its kind in its place", "emptied", "removed", "a number changed")
 
@@ -80,7 +87,7 @@ def damaged(good: Good, draw: random.Random, folder: Path, whole: bool) -> Injec
     files = sorted(path for pattern in patterns.split(",") for path in folder.glob(pattern) if path.is_file())
     path, way = draw.choice(files), draw.choice(WAYS)
     before = path.read_bytes()
-    after = _damage(before, way, draw, [other.read_bytes() for other in files if other.suffix == path.suffix])
+    after = damage(before, way, draw, [other.read_bytes() for other in files if other.suffix == path.suffix])
     if after == before:
         return None
     path.unlink()
@@ -97,7 +104,8 @@ def damaged(good: Good, draw: random.Random, folder: Path, whole: bool) -> Injec
     return injection
 
 
-def _damage(content: bytes, way: str, draw: random.Random, others: list[bytes]) -> bytes | None:
+def damage(content: bytes, way: str, draw: random.Random, others: list[bytes]) -> bytes | None:
+    """A file's content after one of `WAYS`; None where it is removed."""
     if way == "a byte flipped" and content:
         spoilt = bytearray(content)
         spoilt[draw.randrange(len(spoilt))] ^= 1 << draw.randrange(8)
@@ -177,6 +185,27 @@ def _clear_way(folder: Path, command: Command, draw: random.Random) -> None:
     for path in made:
         if draw.random() < 0.6:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def damaged_shards(good: Good, draw: random.Random, folder: Path) -> Injection | None:
+    """An unfinished encode: a file of those it left is damaged, then it goes on."""
+    key = draw.choice(MODELS)
+    for path in folder.glob(f"embeddings/{key}/*.safetensors"):
+        path.unlink()
+    zygote.run(folder, "encode", key, "--shard", "1/2")
+    files = sorted(folder.glob(f"embeddings/{key}/.shards/*"))
+    path, way = draw.choice(files), draw.choice(WAYS)
+    before = path.read_bytes()
+    after = damage(before, way, draw, [other.read_bytes() for other in files])
+    if after == before:
+        return None
+    path.unlink()
+    if after is not None:
+        path.write_bytes(after)
+    injection = Injection("shards of an unfinished encode damaged", f"{key}: {path.name}: {way}", folder)
+    injection.during = [zygote.run(folder, "encode", key)]
+    injection.heal = lambda: None
+    return injection
 
 
 # --- There is no room
@@ -303,6 +332,3 @@ def clean(folder: Path) -> Iterator[None]:
         for path in folder.parent.glob(f"{folder.name}.*"):
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
         project.remove(folder)
-
-
-__all__ = ["MODELS", "Injection", "bad_hub", "clean", "damaged", "full_disk", "no_room", "stopped", "two_at_once"]

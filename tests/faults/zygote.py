@@ -24,6 +24,17 @@ import psutil
 
 LIMIT_SECONDS = 120.0
 PIPE_SIZE = 2**20
+LIBRARIES = (
+    "datasets",
+    "mteb",
+    "sentence_transformers",
+    "sklearn.linear_model",
+    "model2vec",
+    "altair",
+    "hydra",
+    "dvc.cli",
+    "dvc.repo",
+)
 
 
 def warm_up() -> None:
@@ -37,7 +48,7 @@ def warm_up() -> None:
     console.silence_libraries()
     console.go_offline()
     numerics.pin("portable")
-    for name in ("datasets", "mteb", "sentence_transformers", "sklearn.linear_model", "model2vec", "altair", "hydra"):
+    for name in LIBRARIES:
         importlib.import_module(name)
     for module in ("embrepro.cli", *STAGES.values(), "embrepro.embeddings.encoding", "embrepro.embeddings.replay"):
         importlib.import_module(module)
@@ -121,9 +132,10 @@ def run(
     *command: str,
     prepare: Callable[[], None] | None = None,
     environment: dict[str, str] | None = None,
+    seconds: float = LIMIT_SECONDS,
 ) -> Ended:
-    """Run a command of the kit in a project folder."""
-    return Running(folder, command, prepare, environment).finish()
+    """Run a command of the kit, or of DVC, in a project folder."""
+    return Running(folder, command, prepare, environment).finish(seconds)
 
 
 def call(function: Callable[[], None]) -> None:
@@ -195,10 +207,7 @@ def _run(
         _use_forks()
         if prepare:
             prepare()
-        from embrepro.cli import main
-
-        main()
-        code = 0
+        code = _program(command)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
@@ -210,6 +219,18 @@ def _run(
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
+
+
+def _program(command: tuple[str, ...]) -> int:
+    """Run the kit's program, or DVC's where the command says `dvc`."""
+    if command[0] == "dvc":
+        from dvc.cli import main as dvc
+
+        return dvc(list(command[1:]))
+    from embrepro.cli import main
+
+    main()
+    return 0
 
 
 def _use_forks() -> None:

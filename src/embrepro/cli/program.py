@@ -106,7 +106,8 @@ def message(error: KitError | OSError) -> str:
     """What an error says to the user; raises it again where it is one that names no file, and so a defect."""
     if isinstance(error, KitError):
         return str(error)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    # A semaphore that did not fit whole into shared memory fails with errno 0.
+    if error.errno in (0, errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         place = error.filename or "a temporary folder or shared memory (/dev/shm)"
         return f"No room to write in {place}: {error.strerror}. Free some, and run again; what was finished is kept."
     if error.filename is None:
