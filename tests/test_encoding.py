@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import yaml
 from hypothesis import given
@@ -20,9 +21,11 @@ from conftest import build_cross_encoder, build_dense_model, build_sparse_model,
 from embrepro import numerics
 from embrepro.config.compose import compose_values
 from embrepro.embeddings import store
+from embrepro.embeddings.encoding import TaskShards
 from embrepro.embeddings.plan import BATCHES_PER_SHARD, BatchRule, make_plan
-from embrepro.errors import ConfigError
-from embrepro.pipeline.encode import parse_part
+from embrepro.errors import ConfigError, KitError
+from embrepro.models import ModelProperties
+from embrepro.pipeline.encode import _expect_room, parse_part, room_needed
 
 REPOSITORY = Path(__file__).parents[1]
 FAMILIES = ("static", "dense", "sparse", "cross-encoder")
@@ -72,6 +75,33 @@ def test_a_damaged_shard_is_no_shard(tmp_path: Path) -> None:
     whole[-3] ^= 1
     path.write_bytes(whole)
     assert store.read_shard(path, "key", 4) is None
+
+
+def test_the_room_that_encoding_needs_is_what_it_writes(tmp_path: Path) -> None:
+    """Shards of two tasks, and the merged file of the larger one, less what is stored; headers of files do not count."""
+    known = ModelProperties(8, 1, None, "float16", normalised=True, similarity="cosine")
+    tasks, written = [], 0
+    for name, count in (("small", 30), ("large", 100)):
+        texts = pl.DataFrame({"prompt": [""] * count, "text": [f"text {row}" for row in range(count)]})
+        plan = make_plan(np.zeros(count, dtype=np.uint8), np.full(count, 6), BatchRule(texts=2))
+        work = TaskShards(name, None, texts, False, "key", tmp_path, plan, np.full(count, 6))  # type: ignore[arg-type]
+        for shard in plan:
+            rows = np.random.default_rng(shard.index).standard_normal((len(shard.rows), 8)).astype(np.float16)
+            store.write_shard(work.shard_path(shard.index), rows, work.shard_key(shard))
+            written += rows.nbytes
+        tasks.append(work)
+    every = {work.task: set(range(work.plan.shards)) for work in tasks}
+    tasks[1].merge(tmp_path / "large.safetensors")
+    merged = store.read(tmp_path / "large.safetensors", 100).embeddings.nbytes
+    assert room_needed(tasks, every, known) == written + merged
+    assert room_needed(tasks, {"small": set(), "large": set()}, known) == merged
+    assert room_needed(tasks, every, known, (2, 5)) == written // 5 // 16 * 16
+
+
+def test_embeddings_that_the_disk_has_no_room_for_are_refused_with_what_they_need(tmp_path: Path) -> None:
+    with pytest.raises(KitError, match=r"need 1,000,000\.0 TB in .* are free\. Free "):
+        _expect_room(tmp_path, 10**18)
+    _expect_room(tmp_path, 0)
 
 
 class Project:

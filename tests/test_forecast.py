@@ -18,10 +18,11 @@ from embrepro.cli import app
 from embrepro.config.compose import compose_values
 from embrepro.config.schema import Config, parse_config
 from embrepro.forecast.estimates import ENCODE, KEPT, Forecast, ModelForecast, TaskForecast
-from embrepro.forecast.pages import forecast_page, size
+from embrepro.forecast.pages import forecast_page
 from embrepro.layout import Layout
 from embrepro.pipeline import download, encode
 from embrepro.pipeline.forecast import forecast
+from embrepro.progress.console import size
 from embrepro.rendering import render_markdown
 
 TASKS = [tiny_mirror.STS, tiny_mirror.RETRIEVAL]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from embrepro.forecast.estimates import ENCODE, Forecast, ModelForecast, TaskForecast
-from embrepro.progress.console import duration
+from embrepro.progress.console import duration, size
 from embrepro.rendering.formats import DASH
 from embrepro.rendering.model import Column, Document, Section, Table, Value
 
@@ -78,15 +78,6 @@ def _row(task: TaskForecast, workers: int) -> list[Value]:
         _time(None if task.seconds is None else task.seconds / workers),
         _disk(task.disk),
     ]
-
-
-def size(count: float) -> str:
-    """Bytes as a person reads them, 1 MB = 10^6 bytes."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "bytes" or count >= 100 else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:,.1f} TB"
 
 
 def _plural(count: int, word: str) -> str:

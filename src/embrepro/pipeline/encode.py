@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -57,7 +58,7 @@ def run(config: Config, layout: Layout, key: str, part: tuple[int, int] = (1, 1)
     Raises:
         ConfigError: an unknown model, or a device that is not there.
         SourceError: the model's files are damaged or do not load.
-        KitError: a worker process was killed; finished shards are kept.
+        KitError: a worker process was killed, or the disk has no room for the embeddings; finished shards are kept.
     """
     model = config.model(key)
     folder = layout.embeddings(key)
@@ -217,6 +218,8 @@ def _encode(
         )
     _drop_other_shards(folder / SHARDS, tasks)
     left = {task.task: {index for index in range(task.plan.shards) if task.stored(index) is None} for task in tasks}
+    if not embrepro.models.is_sparse(encoder):
+        _expect_room(folder, room_needed(tasks, left, known, part))
     total = sum(task.size(index) for task in tasks for index in left[task.task])
     finished = [task for task in tasks if not left[task.task]]
     with console.work(STAGE, key, total, "tokens" if rule.tokens else "bytes") as progress:
@@ -242,6 +245,32 @@ def _encode(
     if part != (1, 1):
         console.say(
             f"encode {key}: part {part[0]} of {part[1]} is done; run `embrepro encode {key}` to merge all parts"
+        )
+
+
+def room_needed(tasks: list[Any], left: dict[str, set[int]], known: Any, part: tuple[int, int] = (1, 1)) -> int:  # noqa: ANN401
+    """Bytes that encoding writes at the least: shards, and the largest task's merged file beside its own shards.
+
+    Args:
+        tasks: what to encode, as `encoding.TaskShards`.
+        left: for each task the shards that are not stored yet.
+        known: the model's dimensions and dtype, as `models.ModelProperties`.
+        part: (i, n) writes every n-th shard and merges nothing.
+    """
+    row = (known.dimensions or 1) * {"float16": 2, "float64": 8}.get(known.dtype, 4)
+    shards = sum(len(task.plan.shard(index).rows) for task in tasks for index in left[task.task])
+    merged = max((len(task.texts) for task in tasks), default=0) if part == (1, 1) else 0
+    return row * (shards // part[1] + merged)
+
+
+def _expect_room(folder: Path, needed: int) -> None:
+    """Raise KitError, before any work, where a disk has less room than embeddings take."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise KitError(
+            f"The embeddings need {console.size(needed)} in {folder} until all shards are merged, and"
+            f" {console.size(free)} are free. Free {console.size(needed - free)}, ask for fewer tasks, or run on a larger"
+            " disk; the shards that were finished are kept."
         )
 
 
