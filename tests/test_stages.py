@@ -916,6 +916,18 @@ def test_a_stage_reads_the_parameters_that_dvc_yaml_names_and_no_others(
     assert unread - set(READ_ELSEWHERE) == set()
 
 
+def test_a_run_that_measures_no_speed_reports_none(project: Layout, sources: Path) -> None:
+    chosen = configuration(sources, benchmark__measure=False, claims=[], recommendation=None)
+    for key in MODELS:
+        benchmark.run(chosen, project, key)
+    aggregate.run(chosen, project)
+    report.run(chosen, project)
+    assert project.speed.is_file(), "DVC expects what a stage promises"
+    text = project.report_markdown.read_text(encoding="utf-8")
+    assert "no benchmark was run" in text
+    assert "texts/s" not in text
+
+
 def test_dvc_plots_one_bar_a_task_and_model(done: Layout) -> None:
     """Rows that share a bar are stacked."""
     drawn = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]["aggregate"]["plots"][0]

@@ -220,6 +220,7 @@ class Device(Strict):
 class Benchmark(Strict):
     """How long and how often the benchmark stage measures."""
 
+    measure: bool = Field(default=True, description="whether speed is measured; without it the report shows none")
     repeats: int = Field(ge=6, description="of each setting; a median of fewer than six has no 95 % interval")
     batch_sizes: list[int] = Field(min_length=1, description="texts encoded at once")
     seconds: float = Field(gt=0, description="least time of one measurement; sets how many texts it takes")

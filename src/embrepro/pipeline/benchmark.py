@@ -76,8 +76,12 @@ def run(config: Config, layout: Layout, key: str) -> SpeedReport:
     threads = clock.use_threads(config.device)
     roles = dict.fromkeys([key, config.baseline])
     there = [each for each in roles if not model_sources.why_unavailable(layout.models / each)]
+    if not config.benchmark.measure:
+        console.say(f"benchmark {key}: left out, as benchmark.measure is false")
+        return _record_nothing(config, layout, key, threads)
     if key not in there:
-        return _record_unavailable(config, layout, key, threads)
+        console.say_error(f"benchmark {key}: {model_sources.why_unavailable(layout.models / key)}")
+        return _record_nothing(config, layout, key, threads)
     contenders = [_load(config, layout, each) for each in there]
     _calibrate(contenders, config.benchmark)
     _measure_throughput(contenders, config.benchmark.repeats)
@@ -97,12 +101,11 @@ def run(config: Config, layout: Layout, key: str) -> SpeedReport:
     return report
 
 
-def _record_unavailable(config: Config, layout: Layout, key: str, threads: int) -> SpeedReport:
-    """Of a model that could not be obtained: a report without it."""
+def _record_nothing(config: Config, layout: Layout, key: str, threads: int) -> SpeedReport:
+    """Of a model that is not measured: a report without it."""
     machine = _machine(config, layout, threads)
     report = SpeedReport(baseline=config.baseline, machine=machine, models={}, throughput_ratio={}, latency_ratio={})
     write_json(layout.benchmark(key), report.model_dump())
-    console.say_error(f"benchmark {key}: {model_sources.why_unavailable(layout.models / key)}")
     return report
 
 

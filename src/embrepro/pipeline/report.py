@@ -58,7 +58,7 @@ def read(layout: Layout) -> tuple[Summary, SpeedReport | None]:
     speed = read_model(speed_file, SpeedReport) if speed_file.is_file() else None
     summary = read_model(layout.summary, Summary)
     expect_published(summary, layout.root)
-    return summary, speed
+    return summary, speed if speed and speed.models else None
 
 
 def read_cases(layout: Layout) -> dict[str, CaseRecord]:
