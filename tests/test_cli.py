@@ -61,6 +61,8 @@ def test_claims_are_counted_or_shown_by_verdict(tmp_path: Path, monkeypatch: pyt
         (tmp_path / name).symlink_to(REPOSITORY / name)
     files = [str(path) for path in sorted((REPOSITORY / "conf" / "documents" / "claims").glob("*.yaml"))]
     monkeypatch.chdir(tmp_path)
+    nothing = CliRunner().invoke(cli.app, ["claims", "--summary"])
+    assert "The configuration names no claims" in str(nothing.exception)
     everything = json.loads(invoke("claims", "--json", *files))
     counts = Counter(each["verdict"] for each in everything)
     summary = invoke("claims", "--summary", *files)

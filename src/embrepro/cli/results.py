@@ -11,6 +11,7 @@ import typer
 
 from embrepro.cli.program import CANNOT_JUDGE, STYLE, ends_with_2, read_offline, read_pinned, show
 from embrepro.config.params import read_params
+from embrepro.errors import ConfigError
 from embrepro.layout import Layout
 from embrepro.progress import console
 from embrepro.results.summary import ClaimVerdict
@@ -32,7 +33,13 @@ def claims(
     from embrepro.pipeline import report as stage
     from embrepro.rendering import render_terminal
 
-    judged = stage.verdicts(*stage.read(Layout()), files or config.claim_files, stage.read_cases(Layout()))
+    chosen = files or config.claim_files
+    if not chosen:
+        raise ConfigError(
+            "The configuration names no claims. Give their files, such as conf/documents/claims/analysis.yaml, or run a preset "
+            "that names them: dvc exp run -S +experiment=analysis"
+        )
+    judged = stage.verdicts(*stage.read(Layout()), chosen, stage.read_cases(Layout()))
     found = [verdict for verdict in judged if not only or verdict.verdict == only]
     if summary:
         counts = Counter(verdict.verdict for verdict in found)
