@@ -9,9 +9,15 @@ import pytest
 
 from conftest import REPOSITORY
 from embrepro.cases import environment, languages
-from embrepro.cases.records import CaseRecord, read_record
+from embrepro.cases.records import CaseRecord, CaseRun, read_record
+from embrepro.claims.known_values import KnownValues
+from embrepro.claims.metrics import CaseTasksMetric
+from embrepro.config.compose import compose_values
+from embrepro.config.schema import parse_config
 from embrepro.doctor import examination
+from embrepro.errors import ConfigError
 from embrepro.layout import Layout
+from embrepro.pipeline import case
 from embrepro.tasks import registry
 
 
@@ -34,14 +40,32 @@ def test_it_scores_minilm_as_published_once_the_code_is_right() -> None:
     assert scores == {"SICK-R": pytest.approx(0.7758, abs=5e-5), "STSBenchmark": pytest.approx(0.8203, abs=5e-5)}
 
 
-def test_runs_of_the_same_model_on_the_same_data_are_kept(tmp_path: Path) -> None:
-    for code in languages.CODES:
-        (tmp_path / code / "one").mkdir(parents=True)
-    before = CaseRecord(mteb="1.39.7", models={"one": "a", "two": "b"}, data={"SICK-R": "d"}, runs=[])
-    assert languages._kept(before, {"one": "a", "two": "b"}, {"SICK-R": "d"}, tmp_path) == {"one"}
-    assert languages._kept(before, {"one": "other"}, {"SICK-R": "d"}, tmp_path) == set()
-    assert languages._kept(before, {"one": "a"}, {"SICK-R": "other"}, tmp_path) == set()
-    assert languages._kept(None, {"one": "a"}, {}, tmp_path) == set()
+def test_runs_of_the_same_model_on_the_same_data_are_kept() -> None:
+    runs = [
+        CaseRun(model=model, language="en", task="SICK-R", score=None, seconds=1e-5, error=None)
+        for model in ("one", "two")
+    ]
+    before = CaseRecord(mteb="1.39.7", models={"one": "a", "two": "b"}, data={"SICK-R": "d"}, runs=runs)
+    assert languages._kept(before, {"one": "a", "two": "other"}, {"SICK-R": "d"}) == {"one": runs[:1]}
+    assert languages._kept(before, {"one": "a"}, {"SICK-R": "other"}) == {}
+    assert languages._kept(None, {"one": "a"}, {}) == {}
+
+
+def test_a_case_that_cannot_be_run_leaves_its_reason_for_the_claims(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    chosen = parse_config(compose_values(["+experiment=analysis"], REPOSITORY / "conf"), "conf/")
+    assert chosen.cases == ["languages"]
+    case.run(chosen, Layout(tmp_path), "languages")
+    record = read_record(Layout(tmp_path))
+    assert record is not None
+    assert record.problem is not None
+    assert "mteb1.lock is missing" in record.problem
+    metric = CaseTasksMetric(kind="case_tasks", case="languages", models=["minilm"], tasks=["SICK-R"], language="en")
+    assert "mteb1.lock is missing" in metric.resolve(KnownValues(cases={"languages": record})).reason
+    with pytest.raises(ConfigError, match="No case 'nothing'"):
+        case.run(chosen, Layout(tmp_path), "nothing")
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ STAGES = {
     "encode": "embrepro.pipeline.encode",
     "evaluate": "embrepro.pipeline.evaluate",
     "benchmark": "embrepro.pipeline.benchmark",
+    "case": "embrepro.pipeline.case",
     "aggregate": "embrepro.pipeline.aggregate",
     "report": "embrepro.pipeline.report",
     "check": "embrepro.pipeline.check",

@@ -22,6 +22,7 @@ from embrepro.sources import models as model_sources
 from embrepro.tasks import freezing, pins
 from embrepro.tasks.registry import Request
 
+NAME = "languages"
 CODES = ("en", "eng")
 TASKS = ("SICK-R", "STSBenchmark")
 """Of the analysis's four tasks without a score those that mteb 1.39.7 scores by its base class and that are small."""
@@ -34,8 +35,13 @@ def results_folder(layout: Layout) -> Path:
     return layout.root / ".embrepro" / "cases" / "languages" / "results"
 
 
-def run(config: Config, layout: Layout) -> CaseRecord:
+def run(config: Config, layout: Layout, *, again: bool = False) -> CaseRecord:
     """Run the case for the configuration's static and dense models, and write its record.
+
+    Args:
+        config: the configuration.
+        layout: the project's folders.
+        again: run every model, also one of which the record holds runs on the same files and data.
 
     Raises:
         KitError: the environment cannot be made, no model or no data is there, or the program fails.
@@ -44,7 +50,8 @@ def run(config: Config, layout: Layout) -> CaseRecord:
     models, hashes = _models(config, layout)
     data, data_hashes = _data(config, layout)
     results = results_folder(layout)
-    kept = _kept(read_record(layout), hashes, data_hashes, results)
+    before = None if again else read_record(layout)
+    kept = _kept(before, hashes, data_hashes)
     missing = {key: folder for key, folder in models.items() if key not in kept}
     for code in CODES:
         make_folder(results / code)
@@ -54,21 +61,25 @@ def run(config: Config, layout: Layout) -> CaseRecord:
         write_json(results.parent / "job.json", job)
         console.say(f"case languages: {', '.join(data)} with {', '.join(missing)}, asked for as {' and '.join(CODES)}")
         _start(python, results.parent / "job.json")
-    runs = [_read(results, model, code, task) for model in models for code in CODES for task in data]
-    versions = {read_json(path)["mteb_version"] for path in results.rglob("*.json") if path.stem in data}
+    found = [
+        _read(results, model, code, task) for model in models if model in missing for code in CODES for task in data
+    ]
+    runs = [each for model in models for each in (kept.get(model) or found) if each.model == model]
+    files = [path for model in missing for path in results.glob(f"*/{model}/**/*.json") if path.stem in data]
+    versions = {read_json(path)["mteb_version"] for path in files} | ({before.mteb} if before and kept else set())
     if len(versions) != 1:
         raise KitError(f"expected results of one version of mteb under {results}, found {sorted(versions) or 'none'}")
     record = CaseRecord(mteb=versions.pop(), models=hashes, data=data_hashes, runs=runs)
-    write_json(record_file(layout), record.model_dump())
+    write_json(record_file(layout), record.model_dump(exclude_defaults=True))
     return record
 
 
-def _kept(before: CaseRecord | None, models: dict[str, str], data: dict[str, str], results: Path) -> set[str]:
-    """The models whose runs stand: the same files on the same data, and mteb's result files still there."""
+def _kept(before: CaseRecord | None, models: dict[str, str], data: dict[str, str]) -> dict[str, list[CaseRun]]:
+    """The recorded runs of the models whose files are the same, if they were on the same data."""
     if before is None or before.data != data:
-        return set()
-    there = {key for key in models if all((results / code / key).is_dir() for code in CODES)}
-    return {key for key in there if before.models.get(key) == models[key]}
+        return {}
+    same = {key for key, content in models.items() if before.models.get(key) == content}
+    return {key: [each for each in before.runs if each.model == key] for key in same}
 
 
 def _models(config: Config, layout: Layout) -> tuple[dict[str, str], dict[str, str]]:

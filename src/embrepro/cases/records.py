@@ -32,6 +32,7 @@ class CaseRecord(BaseModel):
     models: dict[str, str] = Field(description="model -> content hash of its files")
     data: dict[str, str] = Field(description="task -> hash of its frozen data")
     runs: list[CaseRun]
+    problem: str | None = Field(default=None, description="why the case could not be run")
 
 
 def record_file(layout: Layout) -> Path:

@@ -153,6 +153,8 @@ class _OfCase(Strict):
         record = facts.cases.get(self.case)
         if record is None:
             return [], [f"the case was not run: embrepro case {self.case}"]
+        if record.problem:
+            return [], [f"the case {self.case} could not be run: {record.problem}"]
         if absent := sorted(set(self.models) - record.models.keys()):
             there = ", ".join(record.models)
             return [], [f"{absent[0]} is not in the record of the case (there: {there}): embrepro case {self.case}"]

@@ -44,9 +44,8 @@ def claims_page(rows: Sequence[ClaimRow]) -> Document:
     return Document("Claims", [Section("claims", tables=section.tables)], verdict=str(section.lead[0]))
 
 
-def _unbroken(text: str) -> str:
-    """A number and the unit after it stay on one line; a minus is as wide as a plus."""
-    text = re.sub(r"(?<=\d) (?=%|(?:ms|s|h|MB|points?|tasks?|dimensions)\b)", "\u00a0", text)
+def _with_minus(text: str) -> str:
+    """A minus before a number as wide as a plus, as in every other table."""
     return re.sub(r"(?<![\w.-])-(?=\d)", "\u2212", text)
 
 
@@ -61,12 +60,12 @@ def _table(name: str, caption: str, claims: Sequence[ClaimRow], *, folded: bool)
     ]
     rows = [
         [
-            Value(_unbroken(claim.says), note=claim.id),
-            Value(_unbroken(claim.claimed) or DASH),
-            Value(_unbroken(claim.measured) or DASH),
-            Value(_unbroken(claim.published) or DASH),
+            Value(_with_minus(claim.says), note=claim.id),
+            Value(_with_minus(claim.claimed) or DASH),
+            Value(_with_minus(claim.measured) or DASH),
+            Value(_with_minus(claim.published) or DASH),
             Value(claim.verdict, tone=_TONES.get(claim.verdict, "even")),
-            Value(_unbroken(claim.explanation)),
+            Value(_with_minus(claim.explanation)),
         ]
         for claim in claims
     ]

@@ -15,6 +15,7 @@ PANELS = {
         stages.encode,
         stages.evaluate,
         stages.benchmark,
+        stages.case,
         stages.aggregate,
         stages.report,
         stages.check,
@@ -22,7 +23,7 @@ PANELS = {
     "Configuration": (configuration.compose, configuration.keep, configuration.pin, configuration.check_data),
     "Models": (models.models, models.choose, models.convert),
     "A run": (running.plan, running.mirror, running.watch),
-    "Results": (results.claims, results.variants, results.verify, results.doctor, results.case),
+    "Results": (results.claims, results.variants, results.verify, results.doctor),
     "Revisions": (revisions.compare, revisions.board, revisions.confirm, revisions.gate, revisions.history),
 }
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, get_args
 
 import typer
 
 from embrepro.cli.program import CANNOT_JUDGE, STYLE, ends_with_2, read_offline, read_pinned, show
-from embrepro.config.params import read_params
 from embrepro.errors import ConfigError
 from embrepro.layout import Layout
 from embrepro.progress import console
@@ -48,25 +47,6 @@ def claims(
         typer.echo(dump_json([verdict.model_dump() for verdict in found]), nl=False)
     else:
         render_terminal.show(claims_page([verdict.row() for verdict in found]), unfold=every or only is not None)
-
-
-def case(
-    name: Annotated[Literal["languages"], typer.Argument(help="The case: languages (mteb 1.39.7, en against eng).")],
-) -> None:
-    """Run a documented fault of another library in its own environment, and record it for the claims about it."""
-    config = read_params()
-    from embrepro.cases import languages, records
-    from embrepro.rendering.formats import DASH
-
-    layout = Layout()
-    record = languages.run(config, layout)
-    for each in record.runs:
-        score = DASH if each.score is None else f"{each.score:.4f}"
-        seconds = DASH if each.seconds is None else f"{each.seconds:.3g} s"
-        typer.echo(f"mteb {record.mteb}  {each.language:4} {each.model} {each.task}: {score} in {seconds}")
-    typer.echo(
-        f"record: {records.record_file(layout)}; examine: embrepro doctor {languages.results_folder(layout) / 'en'}"
-    )
 
 
 def doctor(

@@ -56,6 +56,33 @@ def benchmark(model: ModelName) -> None:
     stage.run(config, Layout(), _key(model))
 
 
+def case(
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="languages (mteb 1.39.7, en against eng); or its stage, case@languages."),
+    ],
+    again: Annotated[
+        bool, typer.Option("--again", help="Run every model, so that mteb's own result files lie there.")
+    ] = False,
+) -> None:
+    """Run a documented fault of another version of mteb in its own environment, and record it for the claims about it."""
+    # By hand it may fetch the data it needs; among the stages there is no network.
+    config = read_offline() if "@" in name else read_params()
+    from embrepro.cases import languages, records
+    from embrepro.pipeline import case as stage
+    from embrepro.rendering.formats import DASH
+
+    layout = Layout()
+    record = stage.run(config, layout, _key(name), again=again)
+    for each in record.runs:
+        score = DASH if each.score is None else f"{each.score:.4f}"
+        seconds = DASH if each.seconds is None else f"{each.seconds:.3g} s"
+        typer.echo(f"mteb {record.mteb}  {each.language:4} {each.model} {each.task}: {score} in {seconds}")
+    typer.echo(
+        f"record: {records.record_file(layout)}; examine: embrepro doctor {languages.results_folder(layout) / 'en'}"
+    )
+
+
 def aggregate() -> None:
     """Compare the models and write the metrics."""
     config = read_pinned()

@@ -285,6 +285,9 @@ class Config(Strict):
     source: SourceConfig
     benchmark: Benchmark
     claims: list[DocumentName] = Field(description="files of conf/documents/claims to judge in the report")
+    cases: list[Literal["languages"]] = Field(
+        description="documented faults of another version of mteb to run, whose records decide claims"
+    )
     recommendation: DocumentName | None = Field(
         description="file of conf/documents/recommendation that decides each use case"
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from embrepro import experiment_cache
+from embrepro.cases import environment
 from embrepro.config.schema import Config
 from embrepro.errors import KitError, SourceError
 from embrepro.experiment_cache import ExperimentCache, link
@@ -56,7 +57,17 @@ def run(config: Config, layout: Layout) -> Record:
     # A task that cannot be obtained now keeps the data of an earlier run, which serves again once it can.
     keep_only(layout.tasks, set(record.tasks))
     record.write(layout.download_record)
+    if config.cases:
+        _make_environment(layout)
     return record
+
+
+def _make_environment(layout: Layout) -> None:
+    """The environment of the cases' older mteb; without it their stage leaves the reason, and nothing else is lost."""
+    try:
+        environment.make(layout.root)
+    except KitError as error:
+        console.say_error(f"cases: {reason(error)}")
 
 
 def _expect_own_files(asked: list[Request]) -> None:

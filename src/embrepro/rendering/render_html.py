@@ -59,8 +59,9 @@ def _environment() -> Environment:
 
 
 def _breakable(text: str) -> Markup:
-    """Escaped text that may break at the joints of a long name, such as between the words of CamelCase."""
-    pieces = re.split(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[/_])(?=\w)", visible(text))
+    """Escaped text that may break at the joints of a long name, between the words of CamelCase, but not before a unit."""
+    joined = re.sub(r"(?<=\d) (?=%|(?:ms|s|h|MB|points?|tasks?|dimensions)\b)", "\u00a0", visible(text))
+    pieces = re.split(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[/_])(?=\w)", joined)
     return Markup("<wbr>").join(pieces)
 
 

@@ -170,7 +170,7 @@ QUANTITIES: dict[str, Quantity] = {
         "resident memory at its peak, a single reading",
         _peak_memory,
     ),
-    "size_mb": _of_card("MB", "lower", "all files on disk, 1 MB = 10^6 bytes", "size_mb"),
+    "size_mb": _of_card("MB", "lower", "all files on disk but its documentation, 1 MB = 10^6 bytes", "size_mb"),
     "dimensions": _of_card("dimensions", "", "length of an embedding", "dimensions"),
     "parameters": _of_card("", "lower", "parameters of the model", "parameters"),
     "max_seq_length": _of_card("tokens", "higher", "longest text that is not cut", "max_seq_length"),
