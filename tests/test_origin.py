@@ -16,7 +16,13 @@ import pytest
 from huggingface_hub import close_session, constants
 
 from conftest import REPOSITORY
+from embrepro.config.compose import compose_values
+from embrepro.config.schema import parse_config
 from embrepro.errors import SourceError, TaskError
+from embrepro.files import write_json
+from embrepro.layout import Layout
+from embrepro.pipeline import aggregate
+from embrepro.pipeline.records import Record, TaskOutcome
 from embrepro.sources import git_files, hub
 from embrepro.sources.git_files import GitFile
 from embrepro.suite import origin
@@ -166,6 +172,22 @@ def test_a_task_of_it_is_frozen_with_its_source_and_listed_like_any_other(mirror
     assert manifest.source == "mirror"
     manifest = encode_requests.write(request, folder)
     assert encode_requests.read(folder, manifest).texts["text"].to_list() == ["a", "b", "d", "c"]
+
+
+def test_its_scores_go_from_the_result_file_to_the_summary_and_a_lost_one_with_its_reason(tmp_path: Path) -> None:
+    config = parse_config(compose_values(["model=minilm", "tasks=analysis_custom"], REPOSITORY / "conf"), "conf/")
+    layout, scores = Layout(tmp_path), dict.fromkeys([*origin.CATEGORIES["first"], "overall"], 0.5)
+    entry = {"hf_subset": "default", "languages": ["eng-Latn"], "main_score": 0.5, **scores}
+    result = {"task_name": "AnalysisFirstDefinition", "scores": {"test": [entry]}, "evaluation_time": 0.1}
+    write_json(layout.results(config.models["minilm"]) / "1" / "AnalysisFirstDefinition.json", result)
+    outcomes = {
+        "AnalysisFirstDefinition": TaskOutcome(stage="evaluate"),
+        "AnalysisSecondDefinition": TaskOutcome(stage="download", status="no network"),
+    }
+    record = Record(tasks=outcomes, details={"revision": "1"})
+    first, second = aggregate._origin(config, layout, {"minilm": record}, set(origin.TASKS))
+    assert (first.definition, first.scores) == ("first", scores)
+    assert (second.status, second.scores) == ("no network", {})
 
 
 @pytest.mark.slow

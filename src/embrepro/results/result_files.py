@@ -31,6 +31,8 @@ def result_file(card: ModelCard, task: str) -> str:
 def read_numbers(path: Path) -> list[ResultNumbers]:
     """Every finite number of a result file, by split and subset; nothing where there is no such file.
 
+    `evaluation_time`, in seconds, is of the whole file.
+
     Raises:
         KitError: the file is damaged, or no result of mteb's.
     """
@@ -43,15 +45,14 @@ def read_numbers(path: Path) -> list[ResultNumbers]:
 
 
 def _numbers(content: Any) -> list[ResultNumbers]:  # noqa: ANN401 - whatever the file holds
-    seconds = content.get("evaluation_time")
-    timed = [ResultNumbers(split="", subset="", numbers={"evaluation_time": seconds})] if seconds is not None else []
-    return timed + [
+    whole = {"evaluation_time": content.get("evaluation_time")}
+    return [
         ResultNumbers(
             split=split,
             subset=str(entry.get("hf_subset", "default")),
             numbers={
                 name: float(value)
-                for name, value in entry.items()
+                for name, value in (*entry.items(), *whole.items())
                 if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
             },
         )
