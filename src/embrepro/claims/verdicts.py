@@ -240,7 +240,7 @@ def _explanation(claim: Claim, found: MeasuredValue, outcome: ClaimVerdict, agre
 def _miss(claimed: Claimed, value: float, unit: str) -> str:
     side = "below" if value < claimed.low else "above"
     if claimed.value is None:
-        return f"{_text(value, unit)} lies {side} what is claimed"
+        return f"{_text(value, unit)}: {side} what is claimed"
     off = _text(abs(value - claimed.value), "points" if unit == "%" else unit)
     allowed = f", where {_number(claimed.tolerance)} would still agree" if claimed.tolerance else ""
     return f"{off} {side} the claim{allowed}"
