@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from mteb.models.sentence_transformer_wrapper import (
     SentenceTransformerEncoderWrapper,
@@ -30,11 +31,19 @@ class _Listed:
 
     def __init__(self, listed: RequestList) -> None:
         self._listed = listed
-        self._texts = listed.texts.rows()
+        # Arrow, since a corpus as Python's strings takes several times the memory.
+        self._columns = [listed.texts[name].to_arrow() for name in listed.texts.columns]
         self._next = 0
 
-    def rows(self, split: str, subset: str, prompt: str, texts: list[tuple[str, str]]) -> np.ndarray:
-        """Which stored rows the next request asks for; raises ReplayError where another one was listed."""
+    def rows(self, split: str, subset: str, prompt: str, *columns: pa.ChunkedArray) -> np.ndarray:
+        """Which stored rows the next request asks for; raises ReplayError where another one was listed.
+
+        Args:
+            split: of the request, as are `subset` and `prompt`.
+            subset: see `split`.
+            prompt: see `split`.
+            columns: values of the columns of the list's table, in their order, (texts,) each.
+        """
         asked = (split, subset, prompt)
         if self._next == len(self._listed.requests):
             raise ReplayError(f"mteb asks for {asked} beyond the {self._next} requests that were listed")
@@ -42,7 +51,9 @@ class _Listed:
         if asked != (request.split, request.subset, request.prompt):
             listed = (request.split, request.subset, request.prompt)
             raise ReplayError(f"request {self._next} is for {asked}, but {listed} was listed")
-        if texts != [self._texts[row] for row in request.rows]:
+        places = pa.array(request.rows)
+        listed_columns = [pa.chunked_array([column.take(places)]) for column in self._columns]
+        if not all(found.equals(column) for found, column in zip(listed_columns, columns, strict=True)):
             raise ReplayError(f"request {self._next} {asked} has other texts than were listed")
         self._next += 1
         return request.rows
@@ -86,7 +97,9 @@ class _Replay:
     ) -> np.ndarray | torch.Tensor:
         """The stored rows of the next listed request, (texts, dimensions)."""
         prompt = prompt_kind(prompt_type)
-        rows = self._listed.rows(hf_split, hf_subset, prompt, [(prompt, text) for text in texts_of(inputs)])
+        texts = texts_of(inputs)
+        prompts = pa.chunked_array([pa.repeat(pa.scalar(prompt, texts.type), len(texts))])
+        rows = self._listed.rows(hf_split, hf_subset, prompt, prompts, texts)
         return self._served(self._embeddings[rows], task_metadata)
 
     def _served(self, rows: Any, metadata: TaskMetadata) -> np.ndarray | torch.Tensor:  # noqa: ANN401 - array or sparse array
@@ -135,8 +148,8 @@ class CrossEncoder:
         **kwargs: object,
     ) -> np.ndarray:
         """The stored scores of the next listed request, (pairs,); raises ReplayError at any other."""
-        pairs = list(zip(texts_of(inputs1), texts_of(inputs2), strict=True))
-        scores: np.ndarray = self._scores[self._listed.rows(hf_split, hf_subset, "", pairs)]
+        pairs = texts_of(inputs1), texts_of(inputs2)
+        scores: np.ndarray = self._scores[self._listed.rows(hf_split, hf_subset, "", *pairs)]
         return scores
 
 
@@ -165,7 +178,7 @@ class PairScorer(SentenceTransformerEncoderWrapper):
         self.model_prompts = None
         self._listed = _Listed(listed)
         self._scores = scores[:, 0].astype(np.float64)
-        self._firsts: list[str] | None = None
+        self._firsts: pa.ChunkedArray | None = None
         self.expect_finished = self._listed.expect_finished
 
     def encode(
@@ -187,9 +200,9 @@ class PairScorer(SentenceTransformerEncoderWrapper):
         if self._firsts is None:
             self._firsts = texts
             return np.tile([1.0, 0.0], (len(texts), 1))
-        pairs = list(zip(self._firsts, texts, strict=True))
+        pairs = self._firsts, texts
         self._firsts = None
-        scores = self._scores[self._listed.rows(hf_split, hf_subset, "", pairs)]
+        scores = self._scores[self._listed.rows(hf_split, hf_subset, "", *pairs)]
         span = np.ptp(scores)
         cosines = (scores - scores.min()) / span if span else np.ones_like(scores)
         return np.stack([cosines, np.sqrt(1 - cosines**2)], axis=1)

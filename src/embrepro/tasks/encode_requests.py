@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from embrepro.config.schema import PairTask
 from embrepro.errors import TaskError
@@ -99,9 +100,9 @@ def prompt_kind(prompt_type: PromptType | None) -> str:
     return prompt_type.value if prompt_type is not None else ""
 
 
-def texts_of(inputs: Any) -> list[str]:  # noqa: ANN401 - mteb hands a DataLoader over a datasets.Dataset
-    """The texts of a call in order, read from the table under mteb's loader instead of through its batches."""
-    return list(inputs.dataset["text"][:])
+def texts_of(inputs: Any) -> pa.ChunkedArray:  # noqa: ANN401 - mteb hands a DataLoader over a datasets.Dataset
+    """The texts of a call in order, (texts,), read from the table under mteb's loader instead of through its batches."""
+    return search.column(inputs.dataset, "text").cast(pa.large_string())
 
 
 def write(request: Request, folder: Path, rerank: int | None = None) -> Manifest:
@@ -141,7 +142,7 @@ def _write(listed: RequestList, requests: Path, texts: Path) -> None:
         "split": [call.split for call in listed.requests],
         "subset": [call.subset for call in listed.requests],
         "prompt": [call.prompt for call in listed.requests],
-        "rows": [call.rows.tolist() for call in listed.requests],
+        "rows": [pl.Series(call.rows) for call in listed.requests],
     }
     table = pl.DataFrame(rows, schema_overrides={"rows": pl.List(pl.UInt32)})
     table.write_parquet(requests)
@@ -163,9 +164,10 @@ def read(folder: Path, manifest: Manifest, *, pairs: bool = False, pair_tasks: C
     requests_file, texts_file = _files(manifest, pairs, pair_tasks)
     verify(folder, manifest.requests)
     table = pl.read_parquet(folder / requests_file)
+    calls = table.select("split", "subset", "prompt").iter_rows()
     requests = [
-        EncodeRequest(split, subset, prompt, np.asarray(rows, dtype=np.uint32))
-        for split, subset, prompt, rows in table.iter_rows()
+        EncodeRequest(*call, np.asarray(rows.to_numpy(), dtype=np.uint32))
+        for call, rows in zip(calls, table["rows"], strict=True)
     ]
     return RequestList(requests, pl.read_parquet(folder / texts_file))
 
@@ -220,7 +222,7 @@ def _list(task: AbsTask) -> RequestList:
             prompt_type: PromptType | None = None,
             **kwargs: object,
         ) -> np.ndarray:
-            texts = texts_of(inputs)
+            texts = texts_of(inputs).to_pylist()
             recorder.record(hf_split, hf_subset, prompt_kind(prompt_type), texts)
             return self.generator.standard_normal((len(texts), STAND_IN_DIMENSIONS), dtype=np.float32)
 
@@ -261,8 +263,8 @@ def _list_pairs(task: AbsTask) -> RequestList:
             prompt_type: PromptType | None = None,
             **kwargs: object,
         ) -> np.ndarray:
-            queries = texts_of(inputs1)
-            recorder.record_pairs(hf_split, hf_subset, queries, texts_of(inputs2))
+            queries = texts_of(inputs1).to_pylist()
+            recorder.record_pairs(hf_split, hf_subset, queries, texts_of(inputs2).to_pylist())
             return self.generator.standard_normal(len(queries), dtype=np.float32)
 
     listed = _what_is_asked(StandIn(), task, recorder)
