@@ -32,8 +32,14 @@ ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("mteb", "numpy", "sentence-transformers", "torch")
 LOOK_SECONDS = 0.25
+LOAD = os.getloadavg()[0]
+"""Processes that ran or waited in the minute before a benchmark was started: what else the machine was doing."""
 PRODUCT = (1024, 384, 1536)
 """Rows, inner and columns of the product that the machine is measured by: what a batch of MiniLM's widest layer is."""
+
+
+BUSY = 0.5
+"""Load a core above which a machine counts as one that does something else."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +161,12 @@ def keep(
     settings = {
         key: str(value) if isinstance(value, Path) else value for key, value in settings.items() if key != "out"
     }
+    if LOAD > BUSY * numerics.workers(None):
+        notes = [
+            *notes,
+            f"The machine was busy with other work (a load of {LOAD:.1f} on {numerics.workers(None)} cores at the start):"
+            " ratios within this table hold better than its times.",
+        ]
     columns = list(dict.fromkeys(key for row in rows for key in row))
     found = {"name": name, "machine": machine(), "settings": settings, "columns": columns, "rows": rows}
     write_json(path, found | {"notes": list(notes)})
