@@ -161,7 +161,7 @@ def keep(
     settings = {
         key: str(value) if isinstance(value, Path) else value for key, value in settings.items() if key != "out"
     }
-    if LOAD > BUSY * numerics.workers(None):
+    if BUSY * numerics.workers(None) < LOAD:
         notes = [
             *notes,
             f"The machine was busy with other work (a load of {LOAD:.1f} on {numerics.workers(None)} cores at the start):"

@@ -166,8 +166,8 @@ def read(folder: Path, manifest: Manifest, *, pairs: bool = False, pair_tasks: C
     table = pl.read_parquet(folder / requests_file)
     calls = table.select("split", "subset", "prompt").iter_rows()
     requests = [
-        EncodeRequest(*call, np.asarray(rows.to_numpy(), dtype=np.uint32))
-        for call, rows in zip(calls, table["rows"], strict=True)
+        EncodeRequest(split, subset, prompt, np.asarray(rows.to_numpy(), dtype=np.uint32))
+        for (split, subset, prompt), rows in zip(calls, table["rows"], strict=True)
     ]
     return RequestList(requests, pl.read_parquet(folder / texts_file))
 
