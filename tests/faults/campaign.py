@@ -229,7 +229,7 @@ def _lost(good: Good, injection: Injection, now: dict[str, bytes]) -> str | None
 
 
 RESULT = re.compile(r"results/.*(?<!meta)\.json")
-TIMES = ("date", "evaluation_time")
+TIMES = ("date", "evaluation_time", "evaluation_phases")
 
 
 def _same(name: str, found: bytes, good: bytes) -> bool:
