@@ -59,16 +59,21 @@ def programs() -> Path:
 
     folder = Path(tempfile.mkdtemp(prefix="preloaded-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    for name in ("embrepro", "python-with-libraries"):
-        call = shlex.join([sys.executable, "-SE", __file__, "call", str(folder / "socket"), name])
-        (folder / name).write_text(f'#!/bin/sh\nexec {call} "$@"\n')
-        (folder / name).chmod(0o755)
+    write_programs(folder)
     # What libraries read when they are imported, and cannot be told later.
     early = {**numerics.INSTRUCTION_SET, **numerics.ONE_THREAD, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= early | {"HF_HOME": str(folder), "TQDM_DISABLE": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     subprocess.Popen([sys.executable, __file__, "serve", str(folder / "socket")], env=environment, cwd=folder)
     return folder
+
+
+def write_programs(folder: Path) -> None:
+    """The programs themselves, which call whoever serves at `socket` in their folder."""
+    for name in ("embrepro", "python-with-libraries"):
+        call = shlex.join([sys.executable, "-SE", __file__, "call", str(folder / "socket"), name])
+        (folder / name).write_text(f'#!/bin/sh\nexec {call} "$@"\n')
+        (folder / name).chmod(0o755)
 
 
 def serve(path: str) -> None:

@@ -198,7 +198,7 @@ def _wrong(good: Good, injection: Injection) -> str | None:
             return f"{name}: traceback: {ended.output[-400:]!r}"
         if ended.code > 0 and ended.code < 128 and "embrepro:" not in ended.output and "rror" not in ended.output:
             return f"{name} ended with {ended.code} and no word: {ended.output[-200:]!r}"
-        if ended.code == 70:
+        if ended.code == zygote.NO_END:
             return f"{name} did not end as a program does"
     now = project.content(injection.project)
     hostile_data = injection.group.startswith("a hostile")

@@ -161,6 +161,9 @@ def stopped(good: Good, draw: random.Random, folder: Path) -> Injection:
         time.sleep(0.001)
     running.send(number, group=number != signal.SIGTERM and number != signal.SIGKILL)
     ended = running.finish(60)
+    if ended.code == zygote.NO_END:
+        # The program had ended, and the signal met the campaign's own last lines.
+        ended.code = 128 + number
     injection.what = f"{' '.join(command)}: {number.name} after {delay:.3f} s"
     injection.during = [ended]
     # 130 for any of them while the command line is still read: typer takes each for Ctrl-C.

@@ -37,12 +37,20 @@ DAMAGED = {
 
 
 @functools.cache
-def environment() -> tuple[tuple[str, str], ...]:
-    """Variables of a shell in which `dvc` finds the kit's program."""
+def programs(root: Path) -> Path:
+    """A folder with a program `embrepro` that runs the kit in forks of a process that has imported everything."""
     import preloaded
 
-    programs = (str(preloaded.programs()), str(Path(sys.executable).parent), os.environ["PATH"])
-    return (("PATH", os.pathsep.join(programs)),)
+    folder = root / "programs"
+    folder.mkdir()
+    preloaded.write_programs(folder)
+    if os.fork() == 0:
+        try:
+            zygote.use_forks()
+            preloaded.serve(str(folder / "socket"))
+        finally:
+            os._exit(0)
+    return folder
 
 
 @functools.cache
@@ -64,21 +72,25 @@ def build(good_root: Path, good_project: Path, sources: Path) -> tuple[Good, flo
     (made / ".dvc" / "config").write_text(
         "[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n    site_cache_dir = site-cache\n"
     )
-    _repro(made)
+    _dvc(made, good_root, "repro", "code")
+    # All that stages make is there already: it needs no run to be recorded.
+    _dvc(made, good_root, "commit", "--force")
     files = project.content(made)
     _clear(made, random.Random(0), share=1.0)
     started = time.monotonic()
-    _repro(made)
+    _dvc(made, good_root, "repro")
     return Good(root, sources, files, project.scores(made)), time.monotonic() - started
 
 
-def _repro(folder: Path) -> None:
-    ended = zygote.run(folder, *REPRO, environment=_variables(folder), seconds=STAGES_SECONDS)
+def _dvc(folder: Path, good_root: Path, *command: str) -> None:
+    ended = zygote.run(folder, "dvc", *command, environment=_variables(folder, good_root), seconds=STAGES_SECONDS)
     assert ended.code == 0, ended
 
 
-def _variables(folder: Path) -> dict[str, str]:
-    return {**dict(environment()), "PYTHONPATH": str(folder / "src"), "DVC_NO_ANALYTICS": "1"}
+def _variables(folder: Path, good_root: Path) -> dict[str, str]:
+    """Variables of a shell in a project of this campaign."""
+    path = [str(programs(good_root)), str(Path(sys.executable).parent), os.environ["PATH"]]
+    return {"PATH": os.pathsep.join(path), "PYTHONPATH": str(folder / "src")}
 
 
 def _clear(folder: Path, draw: random.Random, share: float) -> None:
@@ -95,15 +107,19 @@ def fault(good: Good, draw: random.Random, folder: Path) -> Injection | None:
     made, seconds = build(good.root, good.project, good.sources)
     project.remove(folder)
     shutil.copytree(made.project, folder, symlinks=True)
-    return _stopped(made, draw, folder, seconds) if draw.random() < 0.6 else _damaged(made, draw, folder)
+    variables = _variables(folder, good.root)
+    injection = _stopped(draw, folder, variables, seconds) if draw.random() < 0.6 else _damaged(draw, folder, variables)
+    if injection is not None:
+        injection.good, injection.again, injection.environment = made, (REPRO,), variables
+    return injection
 
 
-def _stopped(made: Good, draw: random.Random, folder: Path, seconds: float) -> Injection:
+def _stopped(draw: random.Random, folder: Path, variables: dict[str, str], seconds: float) -> Injection:
     way = draw.choice(list(WAYS))
     _clear(folder, draw, share=0.5)
     delay = draw.uniform(0, seconds)
     injection = Injection(f"{way}: {WAYS[way]}", f"after {delay:.2f} s of dvc repro", folder, heal=lambda: None)
-    running = zygote.Running(folder, REPRO, environment=_variables(folder))
+    running = zygote.Running(folder, REPRO, environment=variables)
     until = time.monotonic() + delay
     while time.monotonic() < until and not running.poll():
         time.sleep(0.005)
@@ -113,11 +129,10 @@ def _stopped(made: Good, draw: random.Random, folder: Path, seconds: float) -> I
         running.send(signal.SIGKILL)
         _quiet(folder, kill=way != "dvc by kill -9")
     injection.during = [running.finish(STAGES_SECONDS)]
-    _again(injection, made)
     return injection
 
 
-def _damaged(made: Good, draw: random.Random, folder: Path) -> Injection | None:
+def _damaged(draw: random.Random, folder: Path, variables: dict[str, str]) -> Injection | None:
     kind = draw.choice(list(DAMAGED))
     path = draw.choice(sorted(folder.glob(DAMAGED[kind])))
     before, way = path.read_bytes(), draw.choice(injections.WAYS)
@@ -129,20 +144,12 @@ def _damaged(made: Good, draw: random.Random, folder: Path) -> Injection | None:
         path.write_bytes(after)
     name = path.relative_to(folder).as_posix()
     injection = Injection(f"{kind} damaged, then dvc repro", f"{name}: {way}; dvc repro", folder, {name})
-    injection.during = [zygote.run(folder, *REPRO, environment=_variables(folder), seconds=STAGES_SECONDS)]
-
-    def heal() -> None:
-        if kind in ("dvc.lock", "params.yaml"):
-            path.write_bytes(before)
-
-    injection.heal = heal
-    _again(injection, made)
+    injection.during = [zygote.run(folder, *REPRO, environment=variables, seconds=STAGES_SECONDS)]
+    # What people write is theirs to put right; what stages made, a run makes again.
+    injection.heal = (
+        (lambda: path.write_bytes(before) and None) if kind in ("dvc.lock", "params.yaml") else lambda: None
+    )
     return injection
-
-
-def _again(injection: Injection, made: Good) -> None:
-    injection.good, injection.again = made, (REPRO,)
-    injection.environment = _variables(injection.project)
 
 
 def _quiet(folder: Path, *, kill: bool) -> None:

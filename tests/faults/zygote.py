@@ -23,6 +23,7 @@ from typing import NoReturn
 import psutil
 
 LIMIT_SECONDS = 120.0
+NO_END = 70
 PIPE_SIZE = 2**20
 LIBRARIES = (
     "datasets",
@@ -193,7 +194,7 @@ def _run(
     prepare: Callable[[], None] | None,
     environment: dict[str, str],
 ) -> NoReturn:
-    code = 70
+    code = NO_END
     try:
         os.setsid()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -204,7 +205,7 @@ def _run(
         os.chdir(folder)
         os.environ.update(environment)
         sys.argv = ["embrepro", *command]
-        _use_forks()
+        use_forks()
         if prepare:
             prepare()
         code = _program(command)
@@ -233,7 +234,7 @@ def _program(command: tuple[str, ...]) -> int:
     return 0
 
 
-def _use_forks() -> None:
+def use_forks() -> None:
     """Workers come from a fork server or a fresh Python, which would import mteb anew; a fork of this process has it."""
     contexts = multiprocessing.context._concrete_contexts  # type: ignore[attr-defined]
     contexts["spawn"] = contexts["forkserver"] = contexts["fork"]
