@@ -109,3 +109,16 @@ def test_a_signal_before_the_command_line_is_read_ends_with_a_line() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 128 + signal.SIGTERM
     assert done.stderr.startswith("embrepro: interrupted; ") and done.stderr.count("\n") == 1
+
+
+def test_a_signal_in_a_destructor_is_not_forgotten() -> None:
+    """Python prints an exception of a destructor and goes on."""
+    code = (
+        "import os, signal, time\nfrom embrepro.cli import program\n"
+        "class Last:\n    def __del__(self): os.kill(os.getpid(), signal.SIGTERM)\n"
+        "def work(**_):\n    Last()\n    time.sleep(60)\n"
+        "program.run(work)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 128 + signal.SIGTERM
+    assert done.stderr.startswith("embrepro: interrupted; ") and done.stderr.count("\n") == 1

@@ -230,9 +230,12 @@ def _cells(place: Path, draw: random.Random) -> str:
     elif pa.types.is_floating(kind):
         strange = draw.choice((float("nan"), float("inf"), None, -1e308))
         column = pa.array([strange, *table[name].to_pylist()[1:]], kind)
-    else:
+    elif pa.types.is_integer(kind):
         strange = draw.choice((None, 2**31, -1))
         column = pa.array([strange, *table[name].to_pylist()[1:]], pa.int64())
+    else:
+        strange = None
+        column = pa.array([strange, *table[name].to_pylist()[1:]], kind)
     pq.write_table(table.set_column(table.column_names.index(name), name, column), path)
     return f"{path.name}, {name}: {str(strange)[:8]!r}"
 

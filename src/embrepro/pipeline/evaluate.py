@@ -316,7 +316,8 @@ def _workers(count: int) -> ProcessPoolExecutor:
     # Workers side by side need no threads of their own: as many in each as there are cores fight for them.
     os.environ.update(numerics.ONE_THREAD)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mteb", "embrepro.embeddings.replay", "sklearn.linear_model"])
+    first = "embrepro.progress.ends_with_parent"
+    context.set_forkserver_preload([first, "mteb", "embrepro.embeddings.replay", "sklearn.linear_model"])
     return ProcessPoolExecutor(count, mp_context=context, initializer=_start_worker)
 
 

@@ -17,6 +17,7 @@ OWNER_VARIABLE = "EMBREPRO_OWNER"
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that ask a process to end."""
+AGAIN_SECONDS = 0.01
 _NAMESPACE = Path("/proc/self/ns/pid")
 # PR_SET_PDEATHSIG of <linux/prctl.h>
 _SET_PARENT_DEATH_SIGNAL = 1
@@ -77,7 +78,8 @@ def end_on_signals() -> None:
     """Have every signal that asks this process to end raise `Interrupted`, its worker processes killed before.
 
     What is under way is cleaned up alike, whoever stops it, and no pool waits for what its workers are at. A signal that
-    the caller has switched off (SIGHUP under nohup, SIGINT in a script's background) stays off.
+    the caller has switched off (SIGHUP under nohup, SIGINT in a script's background) stays off. One that comes while
+    Python runs a destructor or the like, whose exceptions it prints and forgets, comes again a moment later.
     """
 
     def end(number: int, _frame: FrameType | None) -> None:
@@ -85,6 +87,15 @@ def end_on_signals() -> None:
             worker.kill()
         raise Interrupted(number)
 
+    def forgotten(what: sys.UnraisableHookArgs) -> None:
+        if not isinstance(what.exc_value, Interrupted):
+            sys.__unraisablehook__(what)
+            return
+        number = what.exc_value.number
+        signal.signal(signal.SIGALRM, lambda _, frame: end(number, frame))
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
+
+    sys.unraisablehook = forgotten
     for number in ENDING:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, end)
