@@ -66,6 +66,7 @@ class State:
     batch_size: int = 8
     lock: str = "numpy==2.4.6\n"
     candidate: str = "static"
+    size_mb: float = 10.0
 
     def but(self, model: str, task: str, value: np.ndarray | float | str | None) -> State:
         """This state with another finding; None where the task was not requested at all."""
@@ -116,6 +117,7 @@ class State:
             revision="2" * 40,
             source="mirror",
             content_hash="b" * 64,
+            size_mb=self.size_mb,
             recipe={"batch_size": self.batch_size},
         )
 

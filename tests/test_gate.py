@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -10,10 +11,12 @@ import pytest
 import yaml
 from typer.testing import Result
 
+from embrepro.benchmarking.speed import Latency, Machine, ModelSpeed, RepeatedMeasure, SpeedReport
 from embrepro.errors import ConfigError
 from embrepro.regression import gate, revisions
-from embrepro.regression.gate import GateOutcome
-from revision_project import CHANGES, PAIRS, QUERIES, SUMMARIES, Project, copied
+from embrepro.regression.gate import GateOutcome, MeasureTolerances
+from embrepro.regression.revisions import Side
+from revision_project import BASE, CHANGES, PAIRS, QUERIES, SUMMARIES, Project, copied
 
 pytest_plugins = ["revision_project"]
 Run = Callable[..., Result]
@@ -231,3 +234,114 @@ class TestPullRequestSummary:
         assert "<img" not in text and "@everyone" not in text and "[link](" not in text
         table = [line for line in text.splitlines() if line.startswith("| score lost")]
         assert {line.replace("\\|", "").count("|") for line in table} == {5}
+
+
+class TestMeasures:
+    """Size, memory and speed, by rules of their own."""
+
+    def test_a_larger_model_fails_where_the_rules_say_so_and_is_noted_else(
+        self, states: Project, program: Run, tmp_path: Path
+    ) -> None:
+        copy = copied(states, tmp_path)
+        copy.write(replace(BASE, size_mb=12.0))
+        noted = program("gate", "--against", "base", root=copy.root)
+        assert noted.exit_code == 0, noted.output
+        said = " ".join(noted.stdout.split())
+        assert "larger or slower" in said and "size_mb 10 before, 12 now: 20 % worse" in said
+        rules = yaml.safe_load(RULES.read_text(encoding="utf-8")) | {"measures": {"size_mb": 0.1}}
+        (copy.root / "rules.yaml").write_text(yaml.safe_dump(rules))
+        failed = program("gate", "--against", "base", "--rules", "rules.yaml", root=copy.root)
+        assert failed.exit_code == 1
+        rules["measures"] = {"size_mb": 0.25}
+        (copy.root / "rules.yaml").write_text(yaml.safe_dump(rules))
+        assert program("gate", "--against", "base", "--rules", "rules.yaml", root=copy.root).exit_code == 0
+
+    @pytest.mark.parametrize(
+        ("ratios", "peak", "worse"),
+        [
+            ((8.0, 7.8, 8.2), 500.0, {"throughput_ratio"}),
+            ((8.0, 7.0, 9.9), 500.0, set()),
+            ((12.0, 11.8, 12.2), 500.0, set()),
+            ((10.0, 9.8, 10.2), 650.0, {"peak_memory_mb"}),
+        ],
+    )
+    def test_speed_is_worse_where_the_ratios_intervals_are_apart(
+        self, states: Project, tmp_path: Path, ratios: tuple[float, float, float], peak: float, worse: set[str]
+    ) -> None:
+        old, new = Side(**vars(revisions.load(states.root, "base"))), Side(**vars(revisions.load(states.root, "base")))
+        vars(old)["speed"], vars(new)["speed"] = benchmarked((10.0, 9.8, 10.2), 500.0), benchmarked(ratios, peak)
+        rules = gate.rules(RULES).model_copy(
+            update={"measures": MeasureTolerances(throughput_ratio=0.1, peak_memory_mb=0.1)}
+        )
+        outcome = gate.judge(old, new, rules)
+        assert {note.words.split()[0] for note in outcome.failures} == worse
+        assert len(outcome.comparison.measures) == 2 + 1 + 2
+
+    def test_another_baseline_makes_ratios_say_nothing(self, states: Project) -> None:
+        old, new = Side(**vars(revisions.load(states.root, "base"))), Side(**vars(revisions.load(states.root, "base")))
+        small = new.run.models["small"].model_copy(update={"content_hash": "c" * 64})
+        new = replace(new, run=new.run.model_copy(update={"models": {**new.run.models, "small": small}}))
+        for side in (old, new):
+            vars(side)["speed"] = benchmarked((10.0, 9.8, 10.2), 500.0)
+        measured = {each.measure for each in gate.judge(old, new, gate.rules(RULES)).comparison.measures}
+        assert measured == {"size_mb", "peak_memory_mb"}
+
+
+def benchmarked(ratio: tuple[float, float, float], peak: float) -> SpeedReport:
+    """A benchmark of the candidate, so many times as fast as the baseline."""
+    once = RepeatedMeasure(median=1.0, low=1.0, high=1.0, repeats=6)
+    model = ModelSpeed(
+        model="static",
+        load_seconds=once,
+        peak_memory_mb=peak,
+        throughput=[],
+        latency=Latency(p50=1, p95=1, p99=1, samples=[]),
+        size_mb=10,
+        dimensions=32,
+        parameters=1,
+        max_seq_length=None,
+        normalised=True,
+    )
+    median, low, high = ratio
+    measured = {"static": RepeatedMeasure(median=median, low=low, high=high, repeats=6)}
+    return SpeedReport(
+        baseline="small",
+        machine=Machine(processor="x", cores=2, threads=1, device="cpu", memory_gb=1, system="x"),
+        models={"static": model},
+        throughput_ratio=measured,
+        latency_ratio={"static": once},
+    )
+
+
+class TestPage:
+    def test_it_leads_with_verdict_mean_and_what_changed(self, program: Run, tmp_path: Path) -> None:
+        page = tmp_path / "page.md"
+        program("gate", "--against", "base", "--revision", "regression", "--markdown", str(page))
+        text = page.read_text(encoding="utf-8")
+        verdict = next(line for line in text.splitlines() if "The change fails" in line)
+        # Queries fell by 0.03, one of three tasks
+        assert "static: mean" in verdict and "-0.0100" in verdict
+        order = ["Why it fails", "Means over tasks", "Main scores that changed", "Main scores that did not change"]
+        places = [text.index(caption) for caption in order]
+        assert places == sorted(places)
+        assert text[places[2] : places[3]].count(f"| static | {QUERIES} |") == 1
+        assert "<details>" in text[places[2] : places[3]]
+
+    def test_no_mean_is_said_to_have_changed_where_a_task_is_gone(self, judged: Callable) -> None:
+        (mean,) = [mean for mean in judged("vanished").comparison.means if mean.model == "static"]
+        assert (mean.difference, mean.why) == (None, "1 of 3 tasks have no two scores that measure the same")
+
+    def test_the_mean_of_tasks_with_samples_has_a_paired_interval(self, states: Project) -> None:
+        tasks = [QUERIES, PAIRS]
+        old, new = (revisions.load(states.root, name) for name in ("base", "regression"))
+        sides = [
+            replace(
+                side, run=side.run.model_copy(update={"tasks": [task for task in side.run.tasks if task.name in tasks]})
+            )
+            for side in (old, new)
+        ]
+        (mean,) = [mean for mean in gate.judge(*sides, gate.rules(RULES)).comparison.means if mean.model == "static"]
+        # Every query lost 0.03, so the mean of the two tasks lost 0.015 without any doubt
+        assert mean.difference == pytest.approx(-0.015, abs=1e-9)
+        assert mean.interval is not None
+        assert (mean.interval.low, mean.interval.high) == pytest.approx((-0.015, -0.015), abs=1e-6)

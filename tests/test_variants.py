@@ -35,7 +35,7 @@ from tiny_mirror import CLASSIFICATION, RERANKING, RETRIEVAL, STS
 TASKS = [STS, CLASSIFICATION, RETRIEVAL, RERANKING]
 KEY = "big"
 
-# What faiss-cpu 1.15.1 and usearch 2.19.23 find under sentence-transformers 5.6 (semantic_search_faiss with uint8 and
+# What faiss-cpu 1.15.1 and usearch 2.19.23 find under sentence-transformers 6.2.0 (semantic_search_faiss with uint8 and
 # ubinary, semantic_search_usearch with int8; exact=True, top_k=5, ranges of the documents) for the vectors of `searched`.
 FOUND: dict[tuple[Precision, bool], list[list[int]]] = {
     ("uint8", False): [

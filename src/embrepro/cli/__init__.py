@@ -24,7 +24,14 @@ PANELS = {
     "Models": (models.models, models.choose, models.convert),
     "A run": (running.plan, running.mirror, running.watch),
     "Results": (results.claims, results.variants, results.verify, results.doctor),
-    "Revisions": (revisions.compare, revisions.board, revisions.confirm, revisions.gate, revisions.history),
+    "Revisions": (
+        revisions.compare,
+        revisions.board,
+        revisions.explain,
+        revisions.confirm,
+        revisions.gate,
+        revisions.history,
+    ),
 }
 
 app = typer.Typer(

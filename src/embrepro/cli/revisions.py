@@ -1,4 +1,4 @@
-"""Commands that set revisions side by side: compare, board, confirm, gate, history."""
+"""Commands that set revisions side by side: compare, board, explain, confirm, gate, history."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from embrepro.cli.program import CANNOT_JUDGE, STYLE, ends_with_2, show
+from embrepro.cli.program import CANNOT_JUDGE, STYLE, ends_with_2, read_pinned, show
 from embrepro.layout import Layout
 
 
@@ -60,6 +60,38 @@ def board(
         root = Layout().root
         found = boards.load(root, sides or boards.names(root))
         show(board_page(found), found.model_dump() if as_json else None, style)
+
+
+def explain(
+    old: Annotated[
+        str, typer.Argument(help="As of compare: a revision, an experiment, a folder of results, workspace.")
+    ],
+    new: Annotated[str, typer.Argument(help="What to hold against it; the same kinds.")] = "workspace",
+    model: Annotated[str | None, typer.Option(help="Key of the model on either side; default: the candidate.")] = None,
+    no_switching: Annotated[
+        bool, typer.Option("--no-switching", help="Say what differs alone; load no model and score nothing.")
+    ] = False,
+    style: STYLE = "table",
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Why two runs of a model score differently: what differs, then one thing after another switched, with its share."""
+    with ends_with_2():
+        config = None if no_switching else read_pinned()
+        from embrepro.explaining import differences, switching
+        from embrepro.explaining.pages import explanation_page
+        from embrepro.regression import sides as states
+
+        layout = Layout()
+        before, after = states.load(layout.root, old), states.load(layout.root, new)
+        found = differences.compare(before, after, model)
+        attribution: switching.Attribution | str = "Nothing was switched, as was asked."
+        if config:
+            attribution = switching.attribute(config, layout, found, before, after)
+        content = {
+            "differences": found.model_dump(),
+            "attribution": attribution if isinstance(attribution, str) else attribution.model_dump(),
+        }
+        show(explanation_page(found, attribution), content if as_json else None, style)
 
 
 def confirm() -> None:

@@ -27,6 +27,7 @@ class Result:
     scores: Scores
     seconds: float | None
     revision: str | None
+    mteb: str | None = None
     samples: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -71,6 +72,7 @@ def _result(folder: Path, path: Path, content: dict[str, Any]) -> Result:
         scores=_scores(content) if "task_name" in content else _old_scores(content),
         seconds=_seconds(content),
         revision=revision if isinstance(revision, str) else None,
+        mteb=str(content["mteb_version"]) if content.get("mteb_version") else None,
         samples=_sample_counts(samples.path_of(path.parent, path.stem)),
     )
 

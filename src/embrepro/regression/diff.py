@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from embrepro.benchmarking.speed import RepeatedMeasure
 from embrepro.regression.revisions import RecordedTask, Side
 from embrepro.results.summary import Interval
 from embrepro.statistics import estimates
@@ -16,6 +17,9 @@ from embrepro.tasks.samples import Samples
 
 NOT_REQUESTED = "not requested"
 OTHER_DATA = "other data"
+ComparedMeasure = Literal["size_mb", "peak_memory_mb", "throughput_ratio", "latency_ratio"]
+"""Files on disk; memory at its peak; texts in a second, and time of a query, as ratios to the baseline measured in turn."""
+LESS_IS_BETTER: frozenset[str] = frozenset({"size_mb", "peak_memory_mb"})
 ChangeKind = Literal["model", "data", "suite", "package", "recipe", "configuration", "input"]
 
 
@@ -48,6 +52,32 @@ class ScoreChange(_Document):
         return self.old != self.new or self.old_status != self.new_status or bool(self.incomparable)
 
 
+class MeanChange(_Document):
+    """One model's mean over tasks, before and after; null where a task is missing or does not measure the same."""
+
+    model: str
+    old: float | None = None
+    new: float | None = None
+    difference: float | None = None
+    interval: Interval | None = Field(default=None, description="of the difference, paired")
+    p_value: float | None = None
+    tasks: int
+    why: str = Field(default="", description="why there is no mean, or no interval")
+
+
+class MeasureChange(_Document):
+    """One measured quantity of a model that is no score, before and after; intervals at 95 %."""
+
+    model: str
+    measure: ComparedMeasure
+    old: float
+    new: float
+    old_interval: Interval | None = None
+    new_interval: Interval | None = None
+    worse: float = Field(description="share by which it is worse; below 0 where it is better")
+    certain: bool = Field(description="whether the two intervals are apart")
+
+
 class Change(_Document):
     """Something other than a score that is different."""
 
@@ -66,11 +96,13 @@ class RevisionComparison(_Document):
     new_commit: str | None
     level: float = Field(description="of the intervals")
     rows: list[ScoreChange]
+    means: list[MeanChange]
+    measures: list[MeasureChange]
     changes: list[Change]
     notes: list[str]
 
 
-def compare(old: Side, new: Side, *, alpha: float = 0.05) -> RevisionComparison:
+def compare(old: Side, new: Side, *, alpha: float = 0.05, only: tuple[str, str] | None = None) -> RevisionComparison:
     """Compare two states of a project.
 
     Models are matched by their key, else by their name, and the candidates with each other where each is known to one
@@ -80,12 +112,15 @@ def compare(old: Side, new: Side, *, alpha: float = 0.05) -> RevisionComparison:
         old: the state to compare with.
         new: the state to judge.
         alpha: one minus the level of the paired intervals.
+        only: the one pair of models to compare; all where left out.
     """
-    pairs = list(_pairs(old, new))
+    compared = pairs(old, new) if only is None else [only]
     seed = new.params.get("seed")
-    rows = [
-        row for pair in pairs for row in _rows(old, new, pair, alpha=alpha, seed=seed if isinstance(seed, int) else 0)
-    ]
+    rows, means = [], []
+    for pair in compared:
+        found, tested = _rows(old, new, pair, alpha=alpha, seed=seed if isinstance(seed, int) else 0)
+        rows += found
+        means.append(_mean(label(pair), found, tested, alpha))
     return RevisionComparison(
         old=old.revision.label,
         new=new.revision.label,
@@ -93,8 +128,10 @@ def compare(old: Side, new: Side, *, alpha: float = 0.05) -> RevisionComparison:
         new_commit=new.revision.commit,
         level=1 - alpha,
         rows=rows,
-        changes=[*_changes(old, new, pairs)],
-        notes=[*_notes(old, new, pairs, rows)],
+        means=means,
+        measures=[each for pair in compared for each in _measures(old, new, pair)],
+        changes=[*_changes(old, new, compared)],
+        notes=[*_notes(old, new, compared, rows)],
     )
 
 
@@ -103,22 +140,75 @@ def label(pair: tuple[str, str]) -> str:
     return pair[0] if pair[0] == pair[1] else f"{pair[0]} → {pair[1]}"
 
 
-def _pairs(old: Side, new: Side) -> Iterator[tuple[str, str]]:
+def pairs(old: Side, new: Side) -> list[tuple[str, str]]:
+    """Keys of the models that are compared, on the old and on the new side."""
     before, after = old.run.models, new.run.models
-    for key in before:
-        if key in after:
-            yield key, key
     alone = {model.name: key for key, model in after.items() if key not in before}
-    named = [(key, alone[model.name]) for key, model in before.items() if key not in after and model.name in alone]
-    yield from named
+    found = [(key, key) for key in before if key in after]
+    found += [(key, alone[model.name]) for key, model in before.items() if key not in after and model.name in alone]
     candidates = old.run.candidate, new.run.candidate
-    if candidates in named:
-        return
-    if candidates[0] not in after and candidates[1] not in before:
-        yield candidates
+    if candidates[0] not in after and candidates[1] not in before and candidates not in found:
+        found.append(candidates)
+    return found
 
 
-def _rows(old: Side, new: Side, pair: tuple[str, str], *, alpha: float, seed: int) -> list[ScoreChange]:
+def _mean(
+    model: str, rows: list[ScoreChange], tested: Mapping[str, estimates.PairedDifference], alpha: float
+) -> MeanChange:
+    """The change of the mean over all tasks; there is none over an incomplete set."""
+    differences = [row.difference for row in rows if row.difference is not None and not row.incomparable]
+    if not rows or len(differences) < len(rows):
+        why = f"{len(rows) - len(differences)} of {len(rows)} tasks have no two scores that measure the same"
+        return MeanChange(model=model, tasks=len(rows), why=why)
+    old, new = (math.fsum(getattr(row, side) for row in rows) / len(rows) for side in ("old", "new"))
+    without = len(rows) - len(tested)
+    if without:
+        why = f"no interval: {without} of {len(rows)} tasks have no paired test"
+        return MeanChange(model=model, old=old, new=new, difference=new - old, tasks=len(rows), why=why)
+    found = estimates.mean_difference([tested[row.task] for row in rows], level=1 - alpha)
+    return MeanChange(
+        model=model,
+        old=old,
+        new=new,
+        difference=new - old,
+        interval=Interval(low=found.low, high=found.high),
+        p_value=found.p_value,
+        tasks=len(rows),
+    )
+
+
+def _measures(old: Side, new: Side, pair: tuple[str, str]) -> Iterator[MeasureChange]:
+    before, after = old.measures(pair[0]), new.measures(pair[1])
+    baselines = {side.run.models[side.run.baseline].content_hash for side in (old, new)}
+    for measure in get_args(ComparedMeasure):
+        if measure not in before or measure not in after:
+            continue
+        # A ratio says something beside another one of the same baseline alone.
+        if measure not in LESS_IS_BETTER and len(baselines) > 1:
+            continue
+        was, now = before[measure], after[measure]
+        if not was.median or not now.median:
+            continue
+        less = measure in LESS_IS_BETTER
+        yield MeasureChange(
+            model=label(pair),
+            measure=measure,
+            old=was.median,
+            new=now.median,
+            old_interval=_spread(was),
+            new_interval=_spread(now),
+            worse=now.median / was.median - 1 if less else 1 - now.median / was.median,
+            certain=now.low > was.high or now.high < was.low,
+        )
+
+
+def _spread(measure: RepeatedMeasure) -> Interval | None:
+    return Interval(low=measure.low, high=measure.high) if measure.repeats > 1 else None
+
+
+def _rows(
+    old: Side, new: Side, pair: tuple[str, str], *, alpha: float, seed: int
+) -> tuple[list[ScoreChange], dict[str, estimates.PairedDifference]]:
     tested: dict[str, estimates.PairedDifference] = {}
     rows = {}
     for task in dict.fromkeys([*old.tasks, *new.tasks]):
@@ -134,7 +224,8 @@ def _rows(old: Side, new: Side, pair: tuple[str, str], *, alpha: float, seed: in
                 tested[task] = found
         rows[task] = row
     adjusted = dict(zip(tested, estimates.holm([found.p_value for found in tested.values()]), strict=True))
-    return [_with_test(row, tested[task], adjusted[task]) if task in tested else row for task, row in rows.items()]
+    changes = [_with_test(row, tested[task], adjusted[task]) if task in tested else row for task, row in rows.items()]
+    return changes, tested
 
 
 def _row(old: RecordedTask | None, new: RecordedTask | None, name: str, pair: tuple[str, str]) -> ScoreChange:
@@ -205,7 +296,11 @@ def _with_test(row: ScoreChange, found: estimates.PairedDifference, adjusted: fl
 
 def _changes(old: Side, new: Side, pairs: list[tuple[str, str]]) -> Iterator[Change]:
     for pair in pairs:
-        before, after = old.run.models[pair[0]].model_dump(), new.run.models[pair[1]].model_dump()
+        # Its change stands among the measures.
+        left = {"size_mb"}
+        before, after = (
+            side.run.models[key].model_dump(exclude=left) for side, key in zip((old, new), pair, strict=True)
+        )
         yield from _differing("model", before, after, f"{label(pair)}, ")
     for name in [name for name in old.tasks if name in new.tasks]:
         keys = ("revision", "data_hash", "metric", "splits", "subsets")

@@ -11,7 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from embrepro.config.messages import suggest
 from embrepro.config.yaml_files import Strict, read_document
 from embrepro.regression import diff
-from embrepro.regression.diff import NOT_REQUESTED, OTHER_DATA, RevisionComparison, ScoreChange
+from embrepro.regression.diff import (
+    NOT_REQUESTED,
+    OTHER_DATA,
+    ComparedMeasure,
+    MeasureChange,
+    RevisionComparison,
+    ScoreChange,
+)
 from embrepro.regression.revisions import Side
 
 # mteb's types of text tasks; asking mteb itself would cost seconds on every call.
@@ -29,6 +36,8 @@ TASK_TYPES = (
     "Summarization",
 )
 
+NOTED = 0.1
+"""A measure that is worse by more than this share, and has no tolerance, is noted."""
 Tolerance = Annotated[float, Field(ge=0, lt=1)]
 GateFinding = Literal[
     "regression",
@@ -43,6 +52,7 @@ GateFinding = Literal[
     "new task",
     "data pin changed",
     "candidate replaced",
+    "larger or slower",
 ]
 
 
@@ -62,11 +72,29 @@ class GateTolerances(Strict):
         return self.default
 
 
+class MeasureTolerances(Strict):
+    """The share by which a measure may get worse and still pass; null: a note says so, and it never fails."""
+
+    size_mb: Annotated[float, Field(ge=0)] | None = None
+    peak_memory_mb: Annotated[float, Field(ge=0)] | None = None
+    throughput_ratio: Tolerance | None = None
+    latency_ratio: Tolerance | None = None
+
+    def of(self, measure: ComparedMeasure) -> float | None:
+        """The tolerance of a measure, if it has one."""
+        found: float | None = getattr(self, measure)
+        return found
+
+
 class GateRules(Strict):
     """A file of `conf/gate/`."""
 
     alpha: float = Field(default=0.05, gt=0, lt=1, description="one minus the level of the paired intervals")
     tolerance: GateTolerances
+    measures: MeasureTolerances = Field(
+        default_factory=MeasureTolerances,
+        description="size, memory and speed: the largest share of worsening that passes",
+    )
     noise: Literal["interval", "corrected", "never"] = Field(
         default="interval",
         description="a fall is noise if its interval holds 0, or its corrected p is not below alpha",
@@ -129,7 +157,19 @@ def judge(old: Side, new: Side, rules: GateRules) -> GateOutcome:
     notes = [*_models(old, new), *_data(old, new, rules)]
     for row in comparison.rows:
         notes += _score(row, rules, pin_changed=_pin_changed(old, new, row.task))
+    for measured in comparison.measures:
+        notes += _measure(measured, rules.measures.of(measured.measure))
     return GateOutcome(comparison=comparison, notes=notes)
+
+
+def _measure(found: MeasureChange, tolerance: float | None) -> Iterator[Note]:
+    """A repeated measure is worse where the intervals are apart, too; a single reading by its size alone."""
+    if not found.certain or found.worse <= (NOTED if tolerance is None else tolerance):
+        return
+    words = f"{found.measure} {found.old:.4g} before, {found.new:.4g} now: {100 * found.worse:.0f} % worse"
+    fails = tolerance is not None
+    allowed = f"; {100 * tolerance:.0f} % pass" if tolerance is not None else ""
+    yield _note("larger or slower", found.model, "", words + allowed, fails=fails)
 
 
 def _models(old: Side, new: Side) -> Iterator[Note]:

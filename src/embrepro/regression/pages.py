@@ -12,7 +12,7 @@ import altair as alt
 from embrepro.regression.board import Board
 from embrepro.regression.committed import Confirmation, Moved
 from embrepro.regression.diff import RevisionComparison, ScoreChange
-from embrepro.regression.gate import GateOutcome, Note
+from embrepro.regression.gate import NOTED, GateOutcome, Note
 from embrepro.regression.history import Point, series
 from embrepro.regression.published import CLOSE, ExpectedFile, Judged, MeasuredRun
 from embrepro.rendering.drawing import THIRD, svg_of
@@ -21,6 +21,7 @@ from embrepro.rendering.formats import score as points
 from embrepro.rendering.model import Code, Column, Document, Figure, Link, Section, Table, Tone, Value, Words
 from embrepro.rendering.palette import LIGHT
 from embrepro.report.sections import ranking
+from embrepro.results.summary import Interval
 
 GATE_MARKER = "embrepro gate"
 _VERDICT_TONES: dict[str, Tone] = {"OK": "good", "close": "warn", "FAIL": "bad", "not run": "even"}
@@ -99,7 +100,14 @@ def comparison_page(comparison: RevisionComparison) -> Document:
             Section(
                 "comparison",
                 lead=lead,
-                tables=_filled([_scores_table(comparison), _changes_table(comparison)]),
+                tables=_filled(
+                    [
+                        _means_table(comparison),
+                        _scores_table(comparison, comparison.rows, "scores", "Main scores"),
+                        _measures_table(comparison),
+                        _changes_table(comparison),
+                    ]
+                ),
                 notes=comparison.notes,
             )
         ],
@@ -207,19 +215,38 @@ def gate_page(outcome: GateOutcome) -> Document:
     comparison, failures = outcome.comparison, len(outcome.failures)
     verdict = "passes" if outcome.passes else f"fails for {failures} {'reason' if failures == 1 else 'reasons'}"
     compared = comparison_page(comparison)
+    changed = [row for row in comparison.rows if row.is_changed]
+    same = [row for row in comparison.rows if not row.is_changed]
     tables = [
         _findings_table("failures", "Why it fails", outcome.failures, "bad"),
+        _means_table(comparison),
+        _scores_table(comparison, changed, "changed", "Main scores that changed"),
         _findings_table("remarks", "Worth knowing", outcome.remarks, ""),
-        _scores_table(comparison, folded=True),
+        _measures_table(comparison, folded=True),
         _changes_table(comparison),
+        _scores_table(comparison, same, "unchanged", "Main scores that did not change", folded=True),
     ]
     section = compared.sections[0]
     return Document(
         title=f"Regression gate: {verdict}",
-        verdict=f"The change {verdict}: {comparison.new} held against {comparison.old}.",
+        verdict=f"The change {verdict}: {comparison.new} held against {comparison.old}. {_mean_words(comparison)}".rstrip(),
         tone="good" if outcome.passes else "bad",
         sections=[Section("gate", lead=[compared.verdict, *section.lead], tables=_filled(tables), notes=section.notes)],
     )
+
+
+def _mean_words(comparison: RevisionComparison) -> str:
+    """What became of the means, in a sentence a model whose mean moved."""
+    said = []
+    for mean in comparison.means:
+        if mean.difference is None:
+            said.append(f"{mean.model} has no mean to compare: {mean.why}.")
+        elif mean.difference:
+            certain = f" {_bounds(mean.interval)}" if mean.interval else ""
+            said.append(
+                f"{mean.model}: mean {_score(mean.old)} to {_score(mean.new)}, {_signed(mean.difference)}{certain}."
+            )
+    return " ".join(said) or ("No mean changed." if comparison.means else "")
 
 
 def history_page(points: Sequence[Point], last: int) -> Document:
@@ -327,31 +354,90 @@ def _beyond(files: Sequence[ExpectedFile], measured: MeasuredRun) -> list[Words]
     return lines
 
 
-def _scores_table(comparison: RevisionComparison, *, folded: bool = False) -> Table:
+def _means_table(comparison: RevisionComparison) -> Table:
+    level = f"paired {100 * comparison.level:g} % interval"
+    columns = _numbered(
+        ("model", "old", "new", "difference", level, "tasks", "note"),
+        {"old", "new", "difference", level, "tasks"},
+        {"note"},
+    )
+    rows = [
+        [
+            Value(mean.model),
+            Value(_score(mean.old), sort=mean.old),
+            Value(_score(mean.new), sort=mean.new),
+            Value(
+                DASH if mean.difference is None else _signed(mean.difference),
+                sort=mean.difference,
+                tone=_tone(mean.difference, mean.interval),
+            ),
+            Value(_bounds(mean.interval)),
+            Value(str(mean.tasks), sort=mean.tasks),
+            Value(mean.why),
+        ]
+        for mean in comparison.means
+    ]
+    return Table("means", "Means over tasks", columns, rows, restack=True)
+
+
+def _measures_table(comparison: RevisionComparison, *, folded: bool = False) -> Table:
+    """Size, memory and speed; folded only where nothing of it is worse by more than is noted."""
+    columns = _numbered(("model", "measure", "old", "new", "change"), {"old", "new", "change"})
+    rows = []
+    for each in comparison.measures:
+        tone: Tone = ("bad" if each.worse > 0 else "good") if each.certain and abs(each.worse) > NOTED else "even"
+        change = 100 * (each.new / each.old - 1)
+        rows.append(
+            [
+                Value(each.model),
+                Value(each.measure, code=True),
+                Value(f"{each.old:.4g}", note=_range(each.old_interval), sort=each.old),
+                Value(f"{each.new:.4g}", note=_range(each.new_interval), sort=each.new),
+                Value(f"{change:+.1f} %", sort=change, tone=tone),
+            ]
+        )
+    quiet = all(not each.certain or abs(each.worse) <= NOTED for each in comparison.measures)
+    caption = "Size and memory in MB; speed as ratios to the baseline, more is faster"
+    return Table("measures", caption, columns, rows, restack=True, folded=folded and quiet)
+
+
+def _range(interval: Interval | None) -> str:
+    return f"[{interval.low:.4g}, {interval.high:.4g}]" if interval else ""
+
+
+def _bounds(interval: Interval | None) -> str:
+    return f"[{_signed(interval.low)}, {_signed(interval.high)}]" if interval else DASH
+
+
+def _tone(difference: float | None, interval: Interval | None) -> Tone:
+    certain = interval is not None and (interval.low > 0 or interval.high < 0)
+    return ("good" if (difference or 0) > 0 else "bad") if certain else "even"
+
+
+def _scores_table(
+    comparison: RevisionComparison, shown: Sequence[ScoreChange], name: str, caption: str, *, folded: bool = False
+) -> Table:
     level = f"paired {100 * comparison.level:g} % interval"
     columns = _numbered(
         ("model", "task", "old", "new", "difference", level, "p", "samples", "note"),
         {"old", "new", "difference", level, "p", "samples"},
         {"note"},
     )
-    rows = [_score_row(row) for row in comparison.rows]
-    return Table("scores", "Main scores", columns, rows, restack=True, folded=folded)
+    return Table(name, caption, columns, [_score_row(row) for row in shown], restack=True, folded=folded)
 
 
 def _score_row(row: ScoreChange) -> list[Value]:
-    interval = f"[{_signed(row.interval.low)}, {_signed(row.interval.high)}]" if row.interval else DASH
     notes = [row.incomparable, f"not tested: {row.why_no_interval}" if row.why_no_interval else ""]
     notes += [f"before: {row.old_status}"] if row.old is None else []
     notes += [f"now: {row.new_status}"] if row.new is None else []
-    certain = row.interval is not None and (row.interval.low > 0 or row.interval.high < 0)
-    tone: Tone = ("good" if (row.difference or 0) > 0 else "bad") if certain else "even"
+    tone = _tone(row.difference, row.interval)
     return [
         Value(row.model),
         Value(row.task),
         Value(_score(row.old), sort=row.old),
         Value(_score(row.new), sort=row.new),
         Value(DASH if row.difference is None else _signed(row.difference), sort=row.difference, tone=tone),
-        Value(interval),
+        Value(_bounds(row.interval)),
         Value(DASH if row.p_adjusted is None else "< 0.001" if row.p_adjusted < 0.001 else f"{row.p_adjusted:.3f}"),
         Value(DASH if row.samples is None else f"{row.samples:,}", sort=row.samples),
         Value("; ".join(note for note in notes if note)),

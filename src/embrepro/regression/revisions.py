@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from embrepro.benchmarking.speed import RepeatedMeasure, SpeedReport
 from embrepro.config.messages import suggest
 from embrepro.errors import KitError
 from embrepro.layout import Layout
@@ -64,8 +65,14 @@ class RecordedModel(_Lenient):
     name: str
     revision: str
     content_hash: str
+    family: str | None = None
     dtype: str | None = None
     dimensions: int | None = None
+    parameters: int | None = None
+    max_seq_length: int | None = None
+    normalised: bool | None = None
+    similarity: str | None = None
+    size_mb: float | None = None
     recipe: dict[str, str | int | float | bool | None] = {}
 
 
@@ -150,6 +157,38 @@ class Side:
             file = Path(folder) / "samples.parquet"
             file.write_bytes(content)
             return samples.read(file)
+
+    def measures(self, key: str) -> dict[str, RepeatedMeasure]:
+        """What was measured of a model beside scores, by the names of `diff.ComparedMeasure`; a single reading has no spread."""
+        found = {}
+        if size := self.run.models[key].size_mb:
+            found["size_mb"] = RepeatedMeasure(median=size, low=size, high=size, repeats=1)
+        if self.speed and key in self.speed.models:
+            peak = self.speed.models[key].peak_memory_mb
+            found["peak_memory_mb"] = RepeatedMeasure(median=peak, low=peak, high=peak, repeats=1)
+        for name, ratios in (
+            ("throughput_ratio", self.speed.throughput_ratio if self.speed else {}),
+            ("latency_ratio", self.speed.latency_ratio if self.speed else {}),
+        ):
+            if key in ratios and key != self.run.baseline:
+                found[name] = ratios[key]
+        return found
+
+    @cached_property
+    def speed(self) -> SpeedReport | None:
+        """The benchmark of the run, if there was one, DVC's cache has it, and it can still be read."""
+        if self.files:
+            return None
+        path = Layout().speed.as_posix()
+        try:
+            here = self.revision.commit is None
+            content = (self.root / path).read_bytes() if here else self._stored.read_bytes(path)
+        except _not_stored():
+            return None
+        try:
+            return SpeedReport.model_validate_json(content)
+        except ValidationError:
+            return None
 
     @cached_property
     def _stored(self) -> Any:  # noqa: ANN401 - a file system of DVC

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from math import isfinite
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from embrepro.doctor.result_files import Result, read_folder
 from embrepro.errors import KitError
+from embrepro.files import read_json
 from embrepro.layout import Layout
 from embrepro.regression import revisions
 from embrepro.regression.revisions import (
@@ -63,12 +66,7 @@ def read_results(folder: Path) -> Side:
         result.file: result.model if len(revised[result.model]) == 1 else f"{result.model}@{_revision(result)[:8]}"
         for result in found
     }
-    models = {
-        keys[result.file]: RecordedModel(
-            name=result.model.replace("__", "/", 1), revision=_revision(result), content_hash=""
-        )
-        for result in found
-    }
+    models = {keys[result.file]: _model(folder, result) for result in found}
     tasks: dict[str, RecordedTask] = {}
     for result in found:
         known = tasks.get(result.task) or _task(result)
@@ -83,11 +81,34 @@ def read_results(folder: Path) -> Side:
     return Side(
         root=folder,
         revision=Revision(str(folder), None),
-        run=RecordedRun(baseline=first, candidate=rest[-1] if rest else first, models=models, tasks=every),
+        run=RecordedRun(
+            baseline=first,
+            candidate=rest[-1] if rest else first,
+            models=models,
+            tasks=every,
+            packages={"mteb": versions.pop()}
+            if len(versions := {result.mteb for result in found if result.mteb}) == 1
+            else {},
+        ),
         files={
             (keys[result.file], result.task): samples.path_of((folder / result.file).parent, result.task)
             for result in found
         },
+    )
+
+
+def _model(folder: Path, result: Result) -> RecordedModel:
+    """What mteb's `model_meta.json` beside a result says of the model, if it is there."""
+    path = folder / result.folder / "model_meta.json"
+    meta: dict[str, Any] = read_json(path) if path.is_file() else {}
+    tokens = meta.get("max_tokens")
+    return RecordedModel(
+        name=result.model.replace("__", "/", 1),
+        revision=_revision(result),
+        content_hash="",
+        dimensions=meta.get("embed_dim"),
+        parameters=meta.get("n_parameters"),
+        max_seq_length=int(tokens) if isinstance(tokens, int | float) and isfinite(tokens) else None,
     )
 
 
@@ -113,7 +134,7 @@ def _task(result: Result) -> RecordedTask:
 
 
 def _score(result: Result) -> RecordedScore:
-    values = [score for _, _, score in result.scores]
-    if not values or None in values:
+    values = [score for _, _, score in result.scores if score is not None and isfinite(score)]
+    if not values or len(values) < len(result.scores):
         return RecordedScore(status="its result file holds no finite main score")
-    return RecordedScore(status="scored", score=fmean(value for value in values if value is not None))
+    return RecordedScore(status="scored", score=fmean(values))
