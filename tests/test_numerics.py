@@ -27,6 +27,7 @@ one, other = torch.from_numpy(left), torch.from_numpy(right)
 scores = torch.nn.functional.gelu(one @ other)
 attended = torch.nn.functional.scaled_dot_product_attention(*(scores.reshape(1, 8, 96, 64),) * 3)
 found = {
+    "sample": numpy.array(numerics._sample() if sys.argv[1] == "portable" else "", dtype="S16"),
     "product": left @ right,
     "torch": scores,
     "attention": attended,
@@ -57,8 +58,39 @@ def arithmetic(chosen: str, *prefix: str) -> dict[str, str]:
     not EMULATOR, reason="NO qemu-x86_64 HERE: no other processor was tried (apt-get install qemu-user)"
 )
 @pytest.mark.skipif(bool(numerics.why_not_portable()), reason="this machine cannot give the portable bytes")
-def test_arithmetic_gives_the_same_bytes_on_another_processor() -> None:
-    assert arithmetic("portable", str(EMULATOR), "-cpu", "EPYC-Rome") == arithmetic("portable")
+@pytest.mark.parametrize("processor", ["EPYC-Rome", "Haswell"])
+def test_arithmetic_gives_the_same_bytes_on_another_processor(processor: str) -> None:
+    """One of another generation, and one of another maker, for which oneMKL has code of its own."""
+    assert arithmetic("portable", str(EMULATOR), "-cpu", processor) == arithmetic("portable")
+
+
+PINNED_ALONE = """
+from embrepro import numerics
+numerics.follow = lambda: None
+numerics.pin("portable")
+print(numerics.differs())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not EMULATOR, reason="NO qemu-x86_64 HERE: no other processor was tried (apt-get install qemu-user)"
+)
+def test_variables_alone_do_not_make_another_makers_processor_alike() -> None:
+    """Else overwriting what oneMKL asks would be for nothing; and `differs` finds it."""
+    emulated = [str(EMULATOR), "-cpu", "Haswell", sys.executable, "-c", PINNED_ALONE]
+    done = subprocess.run(emulated, capture_output=True, text=True, check=True, timeout=500)
+    assert done.stdout == "True\n"
+
+
+@pytest.mark.slow
+def test_this_machine_computes_what_it_must() -> None:
+    command = [
+        sys.executable,
+        "-c",
+        "from embrepro import numerics; numerics.pin('portable'); print(numerics.differs())",
+    ]
+    assert subprocess.run(command, capture_output=True, text=True, check=True, timeout=500).stdout == "False\n"
 
 
 @pytest.mark.slow

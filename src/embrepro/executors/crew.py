@@ -273,6 +273,7 @@ class _Member:
                 f"Machine {platform.node()} of the Ray cluster has another environment: {', '.join(other)}. Install the"
                 " same commit and locks there (make env), or take it out of the cluster."
             )
+        numerics.follow()
         if numerics.pinned() and (why := numerics.why_not_portable()):
             raise KitError(f"Machine {platform.node()} of the Ray cluster cannot give the portable bytes: {why}.")
         self._worker = worker()

@@ -197,6 +197,11 @@ def _encode(
     load = partial(_load, snapshot, model, here, manifest.revision)
     encoding.fix_order_of_sums(here)
     encoder = load(here.name)
+    if here.name == "cpu" and here.numerics == "portable" and numerics.differs():
+        console.say_error(
+            f"encode {key}: this machine computes other bytes than portable numerics promise; the last digits of what follows "
+            "may be this machine's own"
+        )
     known = embrepro.models.describe(encoder.model)
     record.details = {
         **known.as_dict(),

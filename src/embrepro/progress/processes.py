@@ -12,6 +12,8 @@ from types import FrameType
 
 import psutil
 
+from embrepro import numerics
+
 OWNER_VARIABLE = "EMBREPRO_OWNER"
 """Names, in a container, the process outside that runs the container and ends with it."""
 
@@ -107,6 +109,7 @@ def start_worker() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     die_with_parent()
+    numerics.follow()
 
 
 def die_with_parent() -> None:
