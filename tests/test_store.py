@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from safetensors.numpy import save_file
@@ -160,3 +161,17 @@ def test_what_a_sparse_model_returns_is_kept_sparse(kept: str) -> None:
     found = store.rows(tensor.to_sparse() if kept == "sparse" else tensor, sparse=True)
     assert np.array_equal(found.toarray(), SPARSE.toarray())
     assert found.nnz == 9
+
+
+def test_a_file_that_was_read_holds_no_memory(tmp_path: Path) -> None:
+    """64 MB are read for the check and as rows; both are given back, and the rows are still there."""
+    size = 2**14
+    rows = np.arange(size * 1024, dtype=np.float32).reshape(size, 1024)
+    store.write(tmp_path / "x.safetensors", rows, "key")
+    before = psutil.Process().memory_full_info().uss
+    embeddings = store.read(tmp_path / "x.safetensors", size).embeddings
+    assert psutil.Process().memory_full_info().uss - before < rows.nbytes / 2
+    assert np.array_equal(embeddings[::7], rows[::7])
+    store.release(embeddings)
+    assert psutil.Process().memory_full_info().uss - before < rows.nbytes / 2
+    assert np.array_equal(embeddings[-3:], rows[-3:])

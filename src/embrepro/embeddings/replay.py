@@ -16,6 +16,7 @@ from mteb.models.sentence_transformer_wrapper import (
 from scipy.sparse import issparse
 from sentence_transformers import SimilarityFunction
 
+from embrepro.embeddings import store
 from embrepro.embeddings.store import Rows
 from embrepro.errors import ReplayError
 from embrepro.tasks.encode_requests import RequestList, prompt_kind, texts_of
@@ -100,7 +101,9 @@ class _Replay:
         texts = texts_of(inputs)
         prompts = pa.chunked_array([pa.repeat(pa.scalar(prompt, texts.type), len(texts))])
         rows = self._listed.rows(hf_split, hf_subset, prompt, prompts, texts)
-        return self._served(self._embeddings[rows], task_metadata)
+        found = self._embeddings[rows]
+        store.release(self._embeddings)
+        return self._served(found, task_metadata)
 
     def _served(self, rows: Any, metadata: TaskMetadata) -> np.ndarray | torch.Tensor:  # noqa: ANN401 - array or sparse array
         raise NotImplementedError

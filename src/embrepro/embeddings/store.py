@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import mmap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -181,6 +182,7 @@ def read(path: Path, texts: int) -> Stored:
             f"{path} holds {stored.embeddings.shape[0]} embeddings for {texts} texts; delete it and run `dvc repro` again."
         )
     check(stored.embeddings)
+    release(stored.embeddings)
     return stored
 
 
@@ -198,6 +200,13 @@ def read_recorded(path: Path, texts: int, key: str, expected: str) -> Stored:
             f"{path} holds embeddings of another recipe or model than the record says; delete it and run again."
         )
     return stored
+
+
+def release(embeddings: Rows) -> None:
+    """Give back the memory of rows that were read from a mapped file; what is asked for again is read again."""
+    mapped = getattr(embeddings, "_mmap", None)
+    if mapped is not None:
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def active_dimensions(path: Path) -> np.ndarray | None:
