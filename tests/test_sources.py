@@ -141,6 +141,16 @@ def test_pickled_weights_are_refused(mirror: Path) -> None:
         snapshots.model(weights(), mirror)
 
 
+@pytest.mark.parametrize("name", ["tokenizer.json", "model.safetensors"])
+def test_a_model_of_which_a_file_is_garbage_is_named(name: str, static_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(static_folder, tmp_path / "model")
+    (folder / name).write_bytes(b"x" * 1000)
+    config = parse_config(compose_values(["device.threads=1"], REPOSITORY / "conf"), "test")
+    model = config.models[config.candidate].model_copy(update={"family": "static"})
+    with pytest.raises(SourceError, match="does not load as a static model"):
+        model_families.load(folder, model, config.device)
+
+
 def test_a_data_set_pinned_to_a_branch_is_refused(mirror: Path) -> None:
     with pytest.raises(SourceError, match="revision 'main' is not a commit"):
         snapshots.dataset("tiny/data", "main", mirror)

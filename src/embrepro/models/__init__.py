@@ -71,7 +71,8 @@ def load(folder: Path, model: ModelConfig, device: Device, name: str | None = No
     expect_device(device)
     try:
         loaded = LOADERS[model.family](folder, model, name or device.name)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:
+        # Libraries say what is wrong with a file by any class; that of tokenizers by Exception itself
         raise SourceError(
             f"{folder} does not load as a {model.family} model: {type(error).__name__}: {error}"
         ) from error
