@@ -18,6 +18,9 @@ def project(project_that_ran: Checkout, tmp_path_factory: pytest.TempPathFactory
     made = project_that_ran.copy(tmp_path_factory.mktemp("pipeline") / "kit with a space")
     made.write_model("middle", folder="models/16")
     made.commit("another model")
+    # The report reads every model's file.
+    made.run("dvc", "repro", "--quiet")
+    made.commit("its report")
     return made
 
 

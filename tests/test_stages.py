@@ -665,7 +665,10 @@ def test_a_signal_ends_a_stage_with_a_word_and_keeps_what_is_done(
     shutil.rmtree(made)
     if stage == "evaluate":
         layout.evaluate_record("big").unlink()
-    process = command(sources, layout.root, *([stage] if stage == "download" else [stage, "big"]))
+    # Where the tests run under nohup, SIGHUP is switched off, and stays so in what they start.
+    by_default = f"import signal\nsignal.signal({int(number)}, signal.SIG_DFL)"
+    words = [stage] if stage == "download" else [stage, "big"]
+    process = command(sources, layout.root, *words, code="" if number == signal.SIGINT else by_default)
     while process.poll() is None and not list(made.glob("[!.]*")):
         time.sleep(0.005)
     (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
