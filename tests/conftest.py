@@ -72,6 +72,16 @@ def build_static_model(folder: Path, *, dtype: str = "float16", dimensions: int 
     return folder
 
 
+def build_sources(root: Path) -> Path:
+    """A mirror, and two tiny static models, `big` and `small`, in a folder."""
+    import tiny_mirror
+
+    tiny_mirror.build(root / "mirror")
+    build_static_model(root / "big", dimensions=32, seed=1)
+    build_static_model(root / "small", dimensions=8, seed=2)
+    return root
+
+
 def _tiny_bert(folder: Path, kind: str, **settings: object) -> Path:
     """A transformer of one narrow layer with random weights, as transformers saves it."""
     import torch

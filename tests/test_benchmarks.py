@@ -40,7 +40,7 @@ def test_search(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_scale(tmp_path: Path) -> None:
-    scale.main(f"--documents 300 --workers 1 2 --folder {tmp_path}/work --out {tmp_path}/s.json".split())
+    scale.main(f"--documents 300 --workers 1 2 --folder {tmp_path}/scratch --out {tmp_path}/s.json".split())
     rows = read_json(tmp_path / "s.json")["rows"]
     assert [(row["workers"], row["stage"]) for row in rows] == [
         *((1, stage) for stage in ("download", "encode", "evaluate", "aggregate")),
@@ -51,7 +51,9 @@ def test_scale(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_encode_rate(tmp_path: Path) -> None:
-    words = f"--models minilm --tasks {TASK} --workers 1 --seconds 0.2 --folder {tmp_path}/work --out {tmp_path}/e.json"
+    words = (
+        f"--models minilm --tasks {TASK} --workers 1 --seconds 0.2 --folder {tmp_path}/scratch --out {tmp_path}/e.json"
+    )
     encode_rate.main(words.split())
     (row,) = read_json(tmp_path / "e.json")["rows"]
     assert 0 < row["share"] < 2
@@ -60,7 +62,7 @@ def test_encode_rate(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_against_mteb(tmp_path: Path) -> None:
-    words = f"--models minilm minilm --repeats 1 --folder {tmp_path}/work --out {tmp_path}/a.json"
+    words = f"--models minilm minilm --repeats 1 --folder {tmp_path}/scratch --out {tmp_path}/a.json"
     against_mteb.main([*words.split(), "--set", f"tasks.names=[{TASK}]"])
     whole, task = read_json(tmp_path / "a.json")["rows"]
     assert (whole["task"], task["task"]) == ("all", TASK)

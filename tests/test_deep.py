@@ -15,8 +15,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-import tiny_mirror
-from conftest import build_static_model
+from conftest import build_sources
 from embrepro.cli import app
 from embrepro.config.schema import parse_config
 from embrepro.embeddings import store
@@ -36,10 +35,7 @@ TASKS = [STS, CLASSIFICATION]
 @pytest.fixture(scope="module")
 def chosen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A configuration over a mirror and two tiny static models."""
-    root = tmp_path_factory.mktemp("sources")
-    tiny_mirror.build(root / "mirror")
-    build_static_model(root / "big", dimensions=32, seed=1)
-    build_static_model(root / "small", dimensions=8, seed=2)
+    root = build_sources(tmp_path_factory.mktemp("sources"))
     return values(root, tasks__names=TASKS, claims=[], recommendation=None)
 
 

@@ -89,3 +89,11 @@ def test_an_entry_that_cannot_be_written_costs_nothing_else(tmp_path: Path) -> N
     shared = experiment_cache.ExperimentCache(tmp_path / "file")
     shared.add("tasks", "key", lambda folder: None)
     assert shared.find("tasks", "key") is None
+
+
+def test_an_entry_with_a_link_in_it_is_none(tmp_path: Path) -> None:
+    shared = experiment_cache.ExperimentCache(tmp_path / "shared")
+    shared.add("tasks", "key", lambda folder: (folder / "rows").write_bytes(b"x") and None)
+    assert shared.find("tasks", "key") is not None
+    (tmp_path / "shared" / "tasks" / "key" / "secret").symlink_to("/etc/hostname")
+    assert shared.find("tasks", "key") is None

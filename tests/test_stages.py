@@ -22,7 +22,7 @@ import pytest
 import yaml
 
 import tiny_mirror
-from conftest import REPOSITORY, build_static_model
+from conftest import REPOSITORY, build_sources
 from embrepro import suite
 from embrepro.config.compose import compose_values
 from embrepro.config.schema import Config, parse_config
@@ -42,11 +42,7 @@ QUICK = {"benchmark": {"repeats": 6, "batch_sizes": [1], "seconds": 0.001, "long
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A mirror and two tiny static models."""
-    root = tmp_path_factory.mktemp("sources")
-    tiny_mirror.build(root / "mirror")
-    build_static_model(root / "big", dimensions=32, seed=1)
-    build_static_model(root / "small", dimensions=8, seed=2)
-    return root
+    return build_sources(tmp_path_factory.mktemp("sources"))
 
 
 def values(sources: Path, **changes: Any) -> dict[str, Any]:

@@ -11,8 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-import tiny_mirror
-from conftest import build_static_model
+from conftest import build_sources
 from embrepro.config.schema import Config
 from embrepro.errors import KitError
 from embrepro.files import fingerprint, sha256, write_json
@@ -31,11 +30,7 @@ TASKS = [STS, CLASSIFICATION]
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A mirror and two tiny static models."""
-    root = tmp_path_factory.mktemp("sources")
-    tiny_mirror.build(root / "mirror")
-    build_static_model(root / "big", dimensions=32, seed=1)
-    build_static_model(root / "small", dimensions=8, seed=2)
-    return root
+    return build_sources(tmp_path_factory.mktemp("sources"))
 
 
 @pytest.fixture(scope="module")

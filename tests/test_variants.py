@@ -16,8 +16,7 @@ from mteb.types import OutputDType
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.util import quantization
 
-import tiny_mirror
-from conftest import build_static_model
+from conftest import build_sources
 from embrepro import models
 from embrepro.config.schema import parse_config
 from embrepro.errors import ConfigError
@@ -128,10 +127,7 @@ def test_every_combination_is_made_and_wrong_words_are_refused() -> None:
 @pytest.fixture(scope="module")
 def chosen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A configuration over a mirror and two tiny static models."""
-    root = tmp_path_factory.mktemp("sources")
-    tiny_mirror.build(root / "mirror")
-    build_static_model(root / "big", dimensions=32, seed=1)
-    build_static_model(root / "small", dimensions=8, seed=2)
+    root = build_sources(tmp_path_factory.mktemp("sources"))
     return values(root, tasks__names=TASKS, claims=[], recommendation=None)
 
 

@@ -30,16 +30,17 @@ class ExperimentCache:
     folder: Path | None = None
 
     def find(self, kind: SharedKind, key: str) -> Path | None:
-        """The folder of an entry; None where there is none."""
+        """The folder of an entry; None where there is none, or where a link in it could lead elsewhere."""
         if self.folder is None:
             return None
         entry = self.folder / kind / key
-        return entry if entry.is_dir() else None
+        linked = any(path.is_symlink() for path in (entry, *entry.rglob("*")))
+        return entry if entry.is_dir() and not linked else None
 
     def drop(self, kind: SharedKind, key: str) -> None:
         """Remove an entry that was found damaged."""
-        if (entry := self.find(kind, key)) is not None:
-            shutil.rmtree(entry, ignore_errors=True)
+        if self.folder is not None:
+            shutil.rmtree(self.folder / kind / key, ignore_errors=True)
 
     def add(self, kind: SharedKind, key: str, fill: Callable[[Path], None]) -> None:
         """Have a folder filled that becomes an entry, unless nothing is shared or the entry is there already.

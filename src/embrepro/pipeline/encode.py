@@ -129,7 +129,7 @@ def _sort_out(config: Config, layout: Layout, key: str, recipe: str, before: Rec
                 console.say(f"encode {key} {name}: {kept.details['texts']} {_unit(model)} (kept)")
                 record.tasks[name] = kept
                 continue
-            if (found := _take(shared, wanted, layout.embeddings(key))) is not None:
+            if (found := _take(shared, wanted, store.path_of(layout.embeddings(key), name))) is not None:
                 console.say(f"encode {key} {name}: {found.details['texts']} {_unit(model)} (from another experiment)")
                 record.tasks[name] = found
                 continue
@@ -148,8 +148,8 @@ def key_of(recipe: str, task: str, frozen: Manifest, model: ModelConfig) -> str:
     return store.embeddings_key(recipe, task, asked)
 
 
-def _take(shared: ExperimentCache, key: str, folder: Path) -> TaskOutcome | None:
-    """Put embeddings that another experiment has made into a model's folder, where there are such and they are whole."""
+def _take(shared: ExperimentCache, key: str, path: Path) -> TaskOutcome | None:
+    """Put embeddings that another experiment has made where `path` says, where there are such and they are whole."""
     entry = shared.find("embeddings", key)
     if entry is None:
         return None
@@ -157,12 +157,12 @@ def _take(shared: ExperimentCache, key: str, folder: Path) -> TaskOutcome | None
         found = read_sealed(entry / OUTCOME, TaskOutcome)
     except KitError:
         found = None
-    if found is None or found.key != key or not _is_stored(entry, found):
+    # The names come from a folder that others write to.
+    if found is None or found.key != key or set(found.files) != {path.name} or not _is_stored(entry, found):
         shared.drop("embeddings", key)
         return None
-    for name in found.files:
-        with replacing(folder / name) as unfinished:
-            link(entry / name, unfinished)
+    with replacing(path) as unfinished:
+        link(entry / path.name, unfinished)
     return found
 
 
