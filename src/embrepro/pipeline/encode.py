@@ -227,6 +227,8 @@ def _encode(
         _expect_room(folder, room_needed(tasks, left, known, part))
     total = sum(task.size(index) for task in tasks for index in left[task.task])
     finished = [task for task in tasks if not left[task.task]]
+    # Merging removes shards, which must not be taken for ones to encode; a part numbers the shards of all tasks.
+    unfinished = [task for task in tasks if left[task.task]] if part == (1, 1) else tasks
     with console.work(STAGE, key, total, "tokens" if rule.tokens else "bytes") as progress:
         if part == (1, 1):
             for task in finished:
@@ -235,10 +237,10 @@ def _encode(
             from embrepro.executors import encoding as ray_encoding
 
             done = ray_encoding.encode_shards(
-                snapshot, model, device, manifest.revision, tasks, config.executor, part=part
+                snapshot, model, device, manifest.revision, unfinished, config.executor, part=part
             )
         else:
-            done = encoding.encode_shards(encoder, tasks, workers_of(device, load), part=part)
+            done = encoding.encode_shards(encoder, unfinished, workers_of(device, load), part=part)
         for task, index, error in done:
             progress.advance(task.size(index))
             if error is not None:
