@@ -27,6 +27,7 @@ from embrepro import suite
 from embrepro.config.compose import compose_values
 from embrepro.config.schema import Config, parse_config
 from embrepro.config.yaml_files import Strict
+from embrepro.embeddings import encoding
 from embrepro.errors import ConfigError, KitError, SourceError
 from embrepro.layout import Layout
 from embrepro.pipeline import aggregate, benchmark, check, download, encode, evaluate, report, scored
@@ -922,6 +923,20 @@ def test_a_stage_reads_the_parameters_that_dvc_yaml_names_and_no_others(
     assert {path for path in found if not any(f"{path}.".startswith(f"{name}.") for name in wanted)} == set()
     unread = {name for name in wanted if not any(f"{path}.".startswith(f"{name}.") for path in found)}
     assert unread - set(READ_ELSEWHERE) == set()
+
+
+def test_merging_what_parts_encoded_encodes_nothing(
+    project: Layout, sources: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen, folder = configuration(sources), project.embeddings("small")
+    before = {path.name: path.read_bytes() for path in folder.glob("*.safetensors")}
+    shutil.rmtree(folder)
+    for part in ((1, 2), (2, 2)):
+        encode.run(chosen, project, "small", part)
+    assert list((folder / encode.SHARDS).iterdir())
+    monkeypatch.setattr(encoding, "_in_this_process", lambda *_: pytest.fail("a stored shard was encoded again"))
+    encode.run(chosen, project, "small")
+    assert {path.name: path.read_bytes() for path in folder.glob("*.safetensors")} == before
 
 
 def test_a_run_that_measures_no_speed_reports_none(project: Layout, sources: Path) -> None:
