@@ -47,7 +47,7 @@ def _row(key: str, task: str, workers: int, seconds: float, folder: Path) -> dic
     """One measurement between two of the machine; a model without matrix products has no share of them."""
     before = measuring.product_rate(workers)
     words = [sys.executable, "-m", "benchmarks.encode_rate_run", key, task, str(workers), str(seconds)]
-    found = json.loads(measuring.run(words, folder).output.splitlines()[-1])
+    found = json.loads(measuring.run(words, folder, look=False).output.splitlines()[-1])
     product = (before + measuring.product_rate(workers)) / 2
     rate = found["operations"] / found["seconds"] if found["operations"] else None
     return {
