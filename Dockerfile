@@ -27,7 +27,8 @@ RUN scripts/make-env --for-image cpu /opt/venv
 FROM build AS kit
 RUN "$(scripts/make-env --which-python)" -m venv /opt/venv \
     && /opt/venv/bin/python -m pip install -qq --no-deps --require-hashes -r requirements/build.lock
-COPY LICENSE ./
+COPY LICENSE setup.py dvc.yaml ./
+COPY conf conf/
 COPY src src/
 RUN /opt/venv/bin/python -m pip install -qq --no-deps --no-build-isolation --target /opt/kit . \
     && chmod -R a+rX /opt/kit

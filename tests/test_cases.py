@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from conftest import REPOSITORY
+from embrepro import kit
 from embrepro.cases import environment, languages
 from embrepro.cases.records import CaseRecord, CaseRun, read_record
 from embrepro.claims.known_values import KnownValues
@@ -57,6 +58,7 @@ def test_a_case_that_cannot_be_run_leaves_its_reason_for_the_claims(
     monkeypatch.chdir(tmp_path)
     chosen = parse_config(compose_values(["+experiment=analysis"], REPOSITORY / "conf"), "conf/")
     assert chosen.cases == ["languages"]
+    monkeypatch.setattr(kit, "ROOT", tmp_path)
     case.run(chosen, Layout(tmp_path), "languages")
     record = read_record(Layout(tmp_path))
     assert record is not None

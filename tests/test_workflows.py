@@ -26,7 +26,7 @@ from checkout import TASKS, Checkout
 from conftest import REPOSITORY
 
 WORKFLOWS = sorted((REPOSITORY / ".github" / "workflows").glob("*.yml"))
-REGRESSION = REPOSITORY / ".github" / "workflows" / "regression.yml"
+NUMBERS = REPOSITORY / ".github" / "workflows" / "numbers.yml"
 BASH = ("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c")
 """What `shell: bash` means on a runner."""
 # The commits of these versions; a new one is looked at before it is entered here.
@@ -65,9 +65,14 @@ def _job(workflow: Path, job: str) -> dict[str, Any]:
     return _read(workflow)["jobs"][job]
 
 
+def _called(job: dict[str, Any]) -> dict[str, Any]:
+    """The jobs of the workflow of this repository that a job calls."""
+    return _read(REPOSITORY / job["uses"])["jobs"]
+
+
 def _scripts(workflow: Path) -> Iterator[str]:
     for job in _read(workflow)["jobs"].values():
-        yield from (step["run"] for step in job["steps"] if "run" in step)
+        yield from (step["run"] for step in job.get("steps", []) if "run" in step)
 
 
 class TestChecks:
@@ -77,7 +82,7 @@ class TestChecks:
 
     def test_zizmor_would_find_something(self, tmp_path: Path) -> None:
         workflow = shutil.copytree(REPOSITORY / ".github", tmp_path / ".github") / "workflows" / "regression.yml"
-        workflow.write_text(workflow.read_text().replace("  pull_request:\n", "  pull_request_target:\n"))
+        workflow.write_text(workflow.read_text().replace("  pull_request:\n", "  pull_request_target:\n", 1))
         assert "dangerous-triggers" in _zizmor(tmp_path / ".github").stdout
 
     def test_github_knows_every_key(self) -> None:
@@ -95,7 +100,7 @@ class TestRules:
     def test_actions_are_known_ones_pinned_by_commit_with_their_version_beside(self, workflow: Path) -> None:
         text = workflow.read_text()
         pinned = re.findall(r"^ *-? ?uses: ([\w-]+/[\w-]+)(?:/\w+)?@([0-9a-f]{40}) # (v[\d.]+)$", text, re.MULTILINE)
-        assert len(pinned) == text.count("uses:")
+        assert len(pinned) == text.count("uses:") - text.count("uses: ./.github/workflows/")
         for action, commit, version in pinned:
             assert KNOWN_ACTIONS[action] == (commit, version)
 
@@ -105,12 +110,17 @@ class TestRules:
 
     @each_job
     def test_a_job_may_read_the_code_or_write_the_comment_and_nothing_else(self, workflow: Path, job: str) -> None:
+        found = _job(workflow, job)
         may = {"pull-requests": "write"} if job == "comment" else {"contents": "read"}
-        assert _job(workflow, job)["permissions"] == may
+        if "uses" in found:
+            may = {name: right for each in _called(found).values() for name, right in each["permissions"].items()}
+        assert found["permissions"] == may
 
     @each_job
     def test_a_job_ends_some_time(self, workflow: Path, job: str) -> None:
-        assert _job(workflow, job)["timeout-minutes"] <= 360
+        found = _job(workflow, job)
+        for each in _called(found).values() if "uses" in found else [found]:
+            assert each["timeout-minutes"] <= 360
 
     @each_workflow
     def test_newer_pushes_do_not_run_beside_older_ones(self, workflow: Path) -> None:
@@ -119,12 +129,12 @@ class TestRules:
     @each_workflow
     def test_no_secrets_and_no_trigger_that_gives_a_fork_more_than_reading(self, workflow: Path) -> None:
         assert "secrets." not in workflow.read_text()
-        assert set(_read(workflow)["on"]) <= {"push", "pull_request", "schedule", "workflow_dispatch"}
+        assert set(_read(workflow)["on"]) <= {"push", "pull_request", "schedule", "workflow_dispatch", "workflow_call"}
 
     @each_workflow
     def test_a_checkout_leaves_no_token_behind(self, workflow: Path) -> None:
         for job in _read(workflow)["jobs"].values():
-            for step in job["steps"]:
+            for step in job.get("steps", []):
                 if "actions/checkout" in step.get("uses", ""):
                     assert step["with"]["persist-credentials"] is False
 
@@ -143,19 +153,20 @@ class TestThinness:
     @each_workflow
     def test_every_script_exists(self, workflow: Path) -> None:
         used = {word for script in _scripts(workflow) for word in re.findall(r"\b(scripts/[\w-]+)", script)}
-        assert used or any("make " in script for script in _scripts(workflow))
+        calls = any("uses" in job for job in _read(workflow)["jobs"].values())
+        assert used or calls or any("make " in script for script in _scripts(workflow))
         assert [name for name in used if not os.access(REPOSITORY / name, os.X_OK)] == []
 
     def test_the_comparison_is_one_call_of_a_script(self) -> None:
-        steps = {step["name"]: step for step in _job(REGRESSION, "regression")["steps"]}
+        steps = {step["name"]: step for step in _job(NUMBERS, "regression")["steps"]}
         on_push, on_change = steps["Run the main branch"], steps["Run the base and the change, and compare"]
         assert (on_push["run"], on_push["if"]) == (
-            "scripts/regression-check main",
+            '"${KIT:-.}/scripts/regression-check" main',
             "${{ github.event_name == 'push' }}",
         )
-        assert on_change["run"] == 'scripts/regression-check pull-request "$BRANCH"'
+        assert on_change["run"] == '"${KIT:-.}/scripts/regression-check" pull-request "$BRANCH"'
         assert on_change["if"] == "${{ github.event_name == 'pull_request' }}"
-        assert on_change["env"] == {"BRANCH": "origin/${{ github.base_ref }}"}
+        assert on_change["env"]["BRANCH"] == "origin/${{ github.base_ref }}"
 
     @each_workflow
     def test_every_embrepro_command_exists(self, workflow: Path) -> None:
@@ -166,7 +177,7 @@ class TestThinness:
         assert used <= known
 
     def test_the_scheduled_matrix_is_made_of_files_of_conf(self) -> None:
-        matrix = _job(REGRESSION.with_name("scheduled.yml"), "run")["strategy"]["matrix"]
+        matrix = _job(NUMBERS.with_name("scheduled.yml"), "run")["strategy"]["matrix"]
         for key, group in (("model", "model"), ("tasks", "tasks")):
             names = json.loads(re.search(r"\|\| '(.*)'", matrix[key]).group(1))  # type: ignore[union-attr]
             assert len(names) > 1
@@ -176,16 +187,14 @@ class TestThinness:
 
 class TestComment:
     def test_it_is_for_pull_requests_from_this_repository(self) -> None:
-        assert set(
-            re.split(r"\s*&&\s*", _job(REGRESSION, "comment")["if"].removeprefix("${{ ").removesuffix(" }}"))
-        ) == {
+        assert set(re.split(r"\s*&&\s*", _job(NUMBERS, "comment")["if"].removeprefix("${{ ").removesuffix(" }}"))) == {
             "!cancelled()",
             "github.event_name == 'pull_request'",
             "github.event.pull_request.head.repo.full_name == github.repository",
         }
 
     def test_the_job_that_may_write_runs_nothing_of_the_change(self) -> None:
-        steps = _job(REGRESSION, "comment")["steps"]
+        steps = _job(NUMBERS, "comment")["steps"]
         assert [step["uses"].split("@")[0] for step in steps if "uses" in step] == ["actions/download-artifact"]
         assert not re.search(r"\b(make|embrepro|dvc|git|python|bash|sh|source|eval)\b\s", steps[-1]["run"])
 
@@ -207,7 +216,7 @@ class TestComment:
         )
         (tools / "gh").chmod(0o755)
         (folder / "gate.md").write_text("| `$(touch bad)` |\n" * 9999)
-        step = _job(REGRESSION, "comment")["steps"][-1]
+        step = _job(NUMBERS, "comment")["steps"][-1]
         given = {
             "github.token": "token",
             "github.event.pull_request.number": "7",
@@ -290,7 +299,8 @@ def site(project_that_ran: Checkout, tmp_path_factory: pytest.TempPathFactory) -
     said = origin.run("scripts/regression-check", "main")
     assert "installing" not in said, "make env must find the environment of the tests"
     cache = folder / "cache"
-    for path in _job(REGRESSION, "regression")["steps"][2]["with"]["path"].split():
+    steps = {step["name"]: step for step in _job(NUMBERS, "regression")["steps"]}
+    for path in steps["Restore what the main branch computed"]["with"]["path"].split():
         source, target = origin.folder / path, cache / path
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(source, target) if source.is_dir() else shutil.copy2(source, target)
@@ -309,7 +319,7 @@ class TestRegressionCheck:
         assert "mine, dtype" in done.page, "the page says what else changed"
         assert "encode@mine" in done.affected
         assert not {"encode@other", "evaluate@other"} & done.affected, "the baseline is not affected"
-        kept = _job(REGRESSION, "regression")["steps"][-1]["with"]["path"].split()
+        kept = _job(NUMBERS, "regression")["steps"][-1]["with"]["path"].split()
         assert [path for path in kept if not (done.clone.folder / path).is_file()] == []
 
     def test_a_real_regression_fails_and_is_named(self, site: Site) -> None:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
+from embrepro import kit
 from embrepro.config.schema import Config
 from embrepro.errors import ConfigError, KitError
 from embrepro.files import sha256
@@ -172,11 +173,12 @@ def checked_image(engine: Engine, config: Config, root: Path) -> str:
             f"or pull one and name it under runtime.image.{device}."
         )
     image = json.loads(asked.stdout)[0]
-    lock = root / "requirements" / f"{device}.lock"
+    name_of_lock = Path("requirements") / f"{device}.lock"
+    lock = kit.find(root / name_of_lock, name_of_lock)
     labels = image["Config"].get("Labels") or {}
     if labels.get(LOCK_LABEL) != sha256(lock):
         raise ContainerError(
-            f"The image {name} was made from another lock than {lock.relative_to(root)}: its label says "
+            f"The image {name} was made from another lock than {name_of_lock}: its label says "
             f"{labels.get(LOCK_LABEL, 'nothing')[:12]}, the file has {sha256(lock)[:12]}. "
             f"Build it again: {remedy}"
         )

@@ -148,14 +148,18 @@ def _hash_text(text: str) -> str:
 
 def write(folder: Path = FOLDER) -> None:
     """Write what each stage depends on; a file whose content stands is left alone."""
-    folder.mkdir(parents=True, exist_ok=True)
     for stage, module in STAGES.items():
-        text = json.dumps(dependencies(module), indent=1) + "\n"
-        path = folder / f"{stage}.json"
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-            unfinished.write_text(text, encoding="utf-8")
-            unfinished.replace(path)
+        write_if_changed(folder / f"{stage}.json", dependencies(module))
+
+
+def write_if_changed(path: Path, hashes: dict[str, str]) -> None:
+    """Write hashes by name as JSON, whole or not at all; nothing where the file holds them."""
+    text = json.dumps(hashes, indent=1) + "\n"
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(path)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
+from embrepro import kit
 from embrepro.errors import KitError
 from embrepro.files import fingerprint, replacing_folder, write_text
 
@@ -26,7 +27,7 @@ def make(root: Path) -> Path:
     Raises:
         KitError: the lock is not there, or its packages cannot be installed.
     """
-    lock = root / LOCK
+    lock = kit.find(root / LOCK, LOCK)
     if not lock.is_file():
         raise KitError(f"{lock} is missing: run this in a checkout of embrepro.")
     folder = (root / FOLDER).resolve()
@@ -42,7 +43,7 @@ def make(root: Path) -> Path:
 def _fill(folder: Path, lock: Path, root: Path) -> None:
     _run([sys.executable, "-m", "venv", "--without-pip", str(folder)])
     python = folder / "bin" / "python"
-    told = _run([sys.executable, str(root / SETTINGS)]).stdout.splitlines()
+    told = _run([sys.executable, str(kit.find(root / SETTINGS, SETTINGS))]).stdout.splitlines()
     settings = dict(line.split("=", 1) for line in told if line)
     uv = Path(sys.prefix) / "bin" / "uv"
     command = [str(uv), "pip", "install", "--quiet", "--python", str(python), "--no-deps", "--require-hashes"]

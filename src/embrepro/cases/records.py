@@ -6,8 +6,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from embrepro import kit
 from embrepro.files import read_model
 from embrepro.layout import Layout
+
+RECORD = kit.CONF / "cases" / "languages.json"
 
 
 class CaseRun(BaseModel):
@@ -37,10 +40,10 @@ class CaseRecord(BaseModel):
 
 def record_file(layout: Layout) -> Path:
     """Where the record lies."""
-    return layout.root / "conf" / "cases" / "languages.json"
+    return layout.root / RECORD
 
 
 def read_record(layout: Layout) -> CaseRecord | None:
     """The record of the last run of the case, if there is one."""
-    path = record_file(layout)
+    path = kit.find(record_file(layout), RECORD)
     return read_model(path, CaseRecord) if path.is_file() else None

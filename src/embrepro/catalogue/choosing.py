@@ -9,11 +9,12 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from embrepro import kit
 from embrepro.config.messages import suggest
 from embrepro.config.yaml_files import Strict, read_document
 from embrepro.errors import ConfigError
 
-FOLDER = Path("conf") / "documents" / "choice"
+FOLDER = kit.CONF / "documents" / "choice"
 
 
 class Answer(Strict):
@@ -82,7 +83,8 @@ class Walk:
 
 def read_tree(name: str, folder: Path = FOLDER) -> DecisionTree:
     """Read a decision tree of `conf/documents/choice`; raises ConfigError where it is faulty."""
-    return read_document(folder / f"{name}.yaml", DecisionTree, "a decision tree", "docs/choosing.md")
+    path = kit.find(folder / f"{name}.yaml", FOLDER / f"{name}.yaml")
+    return read_document(path, DecisionTree, "a decision tree", "docs/choosing.md")
 
 
 def walk(tree: DecisionTree, words: Sequence[str]) -> Walk:

@@ -9,6 +9,7 @@ from operator import eq, ge, gt, le, lt
 from pathlib import Path
 from typing import Any
 
+from embrepro import kit
 from embrepro.benchmarking.speed import SpeedReport
 from embrepro.config.messages import suggest
 from embrepro.config.model_files import FIGURES, ModelFile, PublishedFigure, read_model_files
@@ -61,7 +62,7 @@ class CatalogueEntry:
         }
 
 
-def catalogue(conf: Path = Path("conf"), reports: Path = Path("reports")) -> list[CatalogueEntry]:
+def catalogue(conf: Path = kit.CONF, reports: Path = Path("reports")) -> list[CatalogueEntry]:
     """All models by key, with what the last run in `reports` measured.
 
     Raises:

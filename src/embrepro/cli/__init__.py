@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from embrepro.cli import configuration, models, program, results, revisions, running, stages
+from embrepro.cli import configuration, models, own_repository, program, results, revisions, running, stages
 
 PANELS = {
     "Stages (dvc repro runs them in this order)": (
@@ -32,6 +32,7 @@ PANELS = {
         revisions.gate,
         revisions.history,
     ),
+    "A repository of your own": (own_repository.init, own_repository.upgrade),
 }
 
 app = typer.Typer(

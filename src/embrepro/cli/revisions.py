@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from embrepro import kit
 from embrepro.cli.program import CANNOT_JUDGE, STYLE, ends_with_2, read_pinned, show
 from embrepro.layout import Layout
 
@@ -110,7 +111,7 @@ def confirm() -> None:
 def gate(
     against: Annotated[str, typer.Option(help="The git revision or DVC experiment to be held against.")],
     revision: Annotated[str, typer.Option(help="What is judged; default: the working tree.")] = "workspace",
-    rules: Annotated[Path, typer.Option(help="The rules.")] = Path("conf/gate/default.yaml"),
+    rules: Annotated[Path, typer.Option(help="The rules.")] = kit.CONF / "gate" / "default.yaml",
     markdown: Annotated[Path | None, typer.Option(help="Write a summary for a pull request to this file.")] = None,
 ) -> None:
     """Fail a change that made a score really fall or lost one: exit 0, 1 where it fails, 2 where it cannot be judged."""
@@ -121,7 +122,7 @@ def gate(
         from embrepro.regression.pages import GATE_MARKER, gate_page
         from embrepro.rendering import render_markdown, render_terminal
 
-        chosen, root = decision.rules(rules), Layout().root
+        chosen, root = decision.rules(kit.find(rules, rules)), Layout().root
         outcome = decision.judge(sides.load(root, against), sides.load(root, revision), chosen)
         page = gate_page(outcome)
         if markdown:

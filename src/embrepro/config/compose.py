@@ -56,7 +56,7 @@ def _message(said: str, conf: Path) -> str:
 
 
 def _unknown_key(path: list[str], conf: Path) -> str:
-    models = [file.stem for file in (conf / "model").glob("*.yaml")]
+    models = conf_files.options(conf, "model")
     for depth, key in enumerate(path):
         known = models if path[:depth] == ["models"] else known_keys(Config, path[:depth])
         if depth == 0:

@@ -4,6 +4,9 @@ Hydra asks `ConfSource` about every file before it reads it, in `embrepro compos
 misspelt choice is refused with the nearest names and a faulty file with what is wrong in it, whoever composes. Choices
 of `baseline` and `also` have no files: each is derived from the model's file of that name, whose part `published` no
 run sees.
+
+What a repository of one's own does not hold is the kit's: its files of each group, and `embrepro`, the values that the
+kit's own `conf/config.yaml` sets.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSou
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 
+from embrepro import kit
 from embrepro.config.messages import suggest
 from embrepro.config.names import PUBLISHED
 from embrepro.config.yaml_files import read_yaml
@@ -30,6 +34,8 @@ from embrepro.errors import ConfigError
 GROUPS = ("model", "baseline", "also", "tasks", "device", "runtime", "executor")
 DERIVED = ("baseline", "also")
 """Groups without files of their own: each choice is a model's file in another part."""
+BASE = "embrepro"
+"""In a defaults list: what the kit's own `conf/config.yaml` sets, whatever its version."""
 PRESETS = "experiment"
 """The group of presets, of which a run may take one: `+experiment=analysis`."""
 OTHER_WORDS = {"device": {"gpu": "cuda", "nvidia": "cuda"}, "runtime": {"container": "docker", "podman": "docker"}}
@@ -49,15 +55,27 @@ def untracked_allowed() -> Iterator[None]:
 
 
 class ConfSearchPath(SearchPathPlugin):
-    """Puts `ConfSource` in front of the folder that holds the kit's configuration; others are left alone."""
+    """Puts `ConfSource` in front of a folder of the kit's configuration, and the kit's own files behind it.
+
+    Configurations of other programs are left alone.
+    """
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Add the source."""
+        """Add the sources."""
         for entry in search_path.get_path():
             folder = Path(str(entry.path).removeprefix("file://"))
-            if entry.provider == "main" and all((folder / group).is_dir() for group in ("model", "tasks", "runtime")):
+            if entry.provider == "main" and _is_of_the_kit(folder):
                 search_path.prepend(provider="embrepro", path=f"{ConfSource.scheme()}://{folder}")
+                if (kit.ROOT / kit.CONF).resolve() != folder.resolve():
+                    search_path.append(provider="embrepro", path=f"file://{kit.ROOT / kit.CONF}")
                 return
+
+
+def _is_of_the_kit(folder: Path) -> bool:
+    """Whether the defaults list of a folder's `config.yaml` names a baseline, a model and tasks."""
+    main = folder / "config.yaml"
+    text = main.read_text(encoding="utf-8", errors="replace") if main.is_file() else ""
+    return all(re.search(rf"^ *- {group}:", text, re.MULTILINE) for group in ("baseline", "model", "tasks"))
 
 
 class ConfSource(ConfigSource):
@@ -81,12 +99,14 @@ class ConfSource(ConfigSource):
         return config_path in DERIVED
 
     def is_config(self, config_path: str) -> bool:
-        """Whether this source serves a file; a file of the kit's groups is checked on the way.
+        """Whether this source serves a file; a file of a group is checked on the way.
 
         Raises:
             ConfigError: there is no such file, git does not know it, or it is faulty.
         """
         group, _, option = config_path.removesuffix(".yaml").partition("/")
+        if group == BASE and not option:
+            return True
         if group not in (*GROUPS, PRESETS) or not option:
             return False
         check_choice(self._conf, group, option)
@@ -95,10 +115,13 @@ class ConfSource(ConfigSource):
     def load_config(self, config_path: str) -> ConfigResult:
         """A model's file without what is published of it; or a choice of `baseline` or `also`: that file, and the role."""
         group, _, option = config_path.removesuffix(".yaml").partition("/")
-        if group not in (*DERIVED, "model"):
+        if group not in (*DERIVED, "model", BASE):
             raise ConfigLoadError(f"{config_path} is none of this source's files")
-        if group == "model":
-            config = OmegaConf.create(read_yaml(self._conf / "model" / f"{option}.yaml"))
+        if group == BASE:
+            config = OmegaConf.create(read_yaml(kit.ROOT / kit.CONF / "config.yaml"))
+            config.pop("defaults")
+        elif group == "model":
+            config = OmegaConf.create(read_yaml(choices(self._conf, "model")[option]))
             config.models[option].pop(PUBLISHED, None)
         else:
             role = {"baseline": option} if group == "baseline" else {}
@@ -114,8 +137,13 @@ class ConfSource(ConfigSource):
 
 def options(conf: Path, group: str) -> list[str]:
     """The choices of a group, sorted."""
+    return list(choices(conf, group))
+
+
+def choices(conf: Path, group: str) -> dict[str, Path]:
+    """The file of each choice of a group, sorted: the repository's, else the kit's."""
     folder = "model" if group in DERIVED else group
-    return sorted(file.stem for file in (conf / folder).glob("*.yaml"))
+    return kit.documents(conf / folder, kit.CONF / folder)
 
 
 def check_choice(conf: Path, group: str, option: str) -> None:
@@ -125,12 +153,12 @@ def check_choice(conf: Path, group: str, option: str) -> None:
         ConfigError: there is no such file, with the nearest names; git does not know it; or it is faulty.
     """
     folder = "model" if group in DERIVED else group
-    path = conf / folder / f"{option}.yaml"
-    if option not in (known := options(conf, group)):
+    if option not in (known := choices(conf, group)):
         meant = OTHER_WORDS.get(group, {}).get(option.casefold())
         hint = f"; did you mean {meant}?" if meant in known else suggest(option, known)
         everything = "" if hint.startswith("; known") else f" (all: {', '.join(known)})"
         raise ConfigError(f"{group}={option}: there is no {conf.name}/{folder}/{option}.yaml{hint}{everything}")
+    path = known[option]
     content = read_yaml(path)
     if not isinstance(content, dict):
         raise ConfigError(f"{conf.name}/{folder}/{option}.yaml holds no mapping of keys to values.")
@@ -138,7 +166,8 @@ def check_choice(conf: Path, group: str, option: str) -> None:
         _expect_top_level(path)
     if folder == "model":
         _expect_model(path, content)
-    _expect_known_to_git(path)
+    if path.parent.parent == conf:
+        _expect_known_to_git(path)
 
 
 def _expect_top_level(path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 
+from embrepro import kit
 from embrepro.config.messages import complaints, suggest
 from embrepro.config.names import PUBLISHED
 from embrepro.config.nanobeir import Similarity
@@ -142,9 +143,10 @@ def read_model_file(path: Path) -> ModelFile:
         raise ConfigError(f"{path} is not a valid model:\n{complaints(error, kind, shown)}") from None
 
 
-def read_model_files(conf: Path = Path("conf")) -> dict[str, ModelFile]:
-    """All files of `conf/model`, by key."""
-    return {path.stem: read_model_file(path) for path in sorted((conf / "model").glob("*.yaml"))}
+def read_model_files(conf: Path = kit.CONF) -> dict[str, ModelFile]:
+    """All files of `conf/model`, the kit's included, by key."""
+    files = kit.documents(conf / "model", kit.CONF / "model")
+    return {key: read_model_file(path) for key, path in files.items()}
 
 
 def published_values(files: Mapping[str, ModelFile]) -> list[PublishedValue]:

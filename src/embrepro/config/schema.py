@@ -13,6 +13,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from embrepro import kit
 from embrepro.config.messages import complaints, suggest
 from embrepro.config.names import (
     DistributionName,
@@ -35,7 +36,7 @@ PairTask = Literal["STS", "PairClassification"]
 Family = Literal["static", "dense", "sparse", "cross-encoder"]
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
-DOCUMENTS = Path("conf") / "documents"
+DOCUMENTS = kit.CONF / "documents"
 """Files that a key of the configuration names. A folder of `conf/` itself that is called like a key would be a Hydra group."""
 
 
@@ -356,11 +357,10 @@ class Config(Strict):
 
 
 def _document(folder: str, name: str) -> Path:
-    path = DOCUMENTS / folder / f"{name}.yaml"
-    if not path.is_file():
-        known = [file.stem for file in path.parent.glob("*.yaml")]
-        raise ConfigError(f"{folder}: there is no {path}{suggest(name, known)}")
-    return path
+    known = kit.documents(DOCUMENTS / folder, DOCUMENTS / folder)
+    if name not in known:
+        raise ConfigError(f"{folder}: there is no {DOCUMENTS / folder / name}.yaml{suggest(name, known)}")
+    return known[name]
 
 
 def parse_config(values: object, origin: str) -> Config:

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from embrepro import containers
+from embrepro import containers, kit
 from embrepro.config.model_files import read_model_file
 from embrepro.config.schema import Config, Weights
 from embrepro.errors import ConfigError, SourceError
@@ -21,7 +21,7 @@ RECORD = "CONVERSION.json"
 """Beside converted files: what they were made from."""
 
 
-def convert(key: str, config: Config, conf: Path = Path("conf")) -> Path:
+def convert(key: str, config: Config, conf: Path = kit.CONF) -> Path:
     """Convert a model of `conf/model` and write its revision and the SHA-256 of its weights into its file.
 
     The pickle is read in the CPU image, with no network and no file of this machine but a copy of it.
@@ -40,9 +40,10 @@ def convert(key: str, config: Config, conf: Path = Path("conf")) -> Path:
         ContainerError: there is no engine or no image, or the container failed.
     """
     path = conf / "model" / f"{key}.yaml"
-    if not path.is_file():
+    source = kit.find(path, kit.CONF / "model" / path.name)
+    if not source.is_file():
         raise ConfigError(f"convert: there is no {path}")
-    weights = read_model_file(path).model.weights
+    weights = read_model_file(source).model.weights
     if weights is None:
         raise ConfigError(f"{path}: the model comes from no hub repository of its own, so there is nothing to convert.")
     revision = weights.revision or hub.commit("models", weights.repository)
@@ -54,7 +55,7 @@ def convert(key: str, config: Config, conf: Path = Path("conf")) -> Path:
         made = _in_a_container(published, Path(scratch).resolve(), config)
         _lay_out(published, made, folder, weights)
     sums = {name: sha256(folder / name) for name in made}
-    pin.write_pins(path, key, revision, sums)
+    pin.write_pins(source, path, revision, sums)
     console.say(f"model {key}: {weights.repository} at {revision} converted into {folder}; pinned in {path}")
     return folder
 

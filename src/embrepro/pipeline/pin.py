@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import yaml
 
+from embrepro import kit
 from embrepro.config.messages import suggest
 from embrepro.config.model_files import read_model_file
 from embrepro.config.schema import Weights
@@ -20,10 +21,8 @@ from embrepro.sources import hub, snapshots
 from embrepro.tasks import freezing, pins
 from embrepro.tasks.pins import Pin
 
-CONF = Path("conf")
 
-
-def pin(names: Sequence[str], layout: Layout, conf: Path = CONF) -> list[Path]:
+def pin(names: Sequence[str], layout: Layout, conf: Path = kit.CONF) -> list[Path]:
     """Pin tasks and models by name; all frozen tasks where no name is given. Returns the files that were written.
 
     Args:
@@ -37,7 +36,7 @@ def pin(names: Sequence[str], layout: Layout, conf: Path = CONF) -> list[Path]:
         SourceError: the hub does not know a model.
     """
     tasks = sorted(entry.name for entry in layout.tasks.glob("*") if (entry / "manifest.json").is_file())
-    models = sorted(file.stem for file in (conf / "model").glob("*.yaml"))
+    models = kit.documents(conf / "model", kit.CONF / "model")
     if unknown := [name for name in names if name not in tasks and name not in models]:
         raise ConfigError(
             f"pin: {unknown[0]} is neither a task under {layout.tasks} (`embrepro download` puts them there) nor a model "
@@ -49,7 +48,9 @@ def pin(names: Sequence[str], layout: Layout, conf: Path = CONF) -> list[Path]:
         )
     written = []
     for name in names or tasks:
-        written += _pin_task(layout.tasks / name, conf / "pins") if name in tasks else _pin_model(name, conf / "model")
+        written += (
+            _pin_task(layout.tasks / name, conf / "pins") if name in tasks else _pin_model(models[name], conf / "model")
+        )
     return written
 
 
@@ -71,9 +72,9 @@ def _pin_task(folder: Path, to: Path) -> list[Path]:
     return [path]
 
 
-def _pin_model(key: str, folder: Path) -> list[Path]:
-    path = folder / f"{key}.yaml"
-    weights = _weights(path)
+def _pin_model(source: Path, folder: Path) -> list[Path]:
+    key, path = source.stem, folder / source.name
+    weights = _weights(source)
     if weights.revision and weights.sha256:
         console.say(f"model {key}: pinned already, at {weights.revision}")
         return []
@@ -90,7 +91,7 @@ def _pin_model(key: str, folder: Path) -> list[Path]:
             f"model {weights.repository} holds no *.safetensors weights at {revision}; pickled weights are not loaded. "
             f"`embrepro convert {key}` converts them in a container, and pins what comes out."
         )
-    write_pins(path, key, revision, sums)
+    write_pins(source, path, revision, sums)
     console.say(f"model {key}: {weights.repository} pinned at {revision}, with SHA-256 of {', '.join(sums)}")
     return [path]
 
@@ -102,13 +103,15 @@ def _weights(path: Path) -> Weights:
     return weights
 
 
-def write_pins(path: Path, key: str, revision: str, sums: dict[str, str]) -> None:
-    """Set `revision` and `sha256` in a model's file, and leave everything else as it is.
+def write_pins(source: Path, path: Path, revision: str, sums: dict[str, str]) -> None:
+    """Write a model's file with `revision` and `sha256` set, and everything else as it is in `source`.
+
+    The two are one file, but for a model of the kit that is pinned in a repository of one's own.
 
     Raises:
         KitError: the file is written in another way than the kit's own; names what to write by hand.
     """
-    write_text(path, _with_pins(path, key, revision, sums))
+    write_text(path, _with_pins(source, path.stem, revision, sums))
 
 
 def _with_pins(path: Path, key: str, revision: str, sums: dict[str, str]) -> str:

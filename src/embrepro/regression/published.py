@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from embrepro import kit
 from embrepro.config.messages import suggest
 from embrepro.config.yaml_files import Strict, read_document
 from embrepro.errors import ConfigError, KitError
@@ -24,6 +25,7 @@ from embrepro.results.summary import Summary
 PublishedVerdict = Literal["OK", "close", "FAIL", "not run"]
 Deviation = Annotated[float, Field(gt=0, lt=1)]
 CLOSE = 3.0
+EXPECTED = kit.CONF / "expected"
 """A score that misses its tolerance by no more than this factor is close."""
 
 
@@ -147,13 +149,13 @@ class Judged(BaseModel):
         return None if self.measured is None else self.measured - self.expected
 
 
-def load(paths: Sequence[Path], folder: Path = Path("conf/expected")) -> list[ExpectedFile]:
+def load(paths: Sequence[Path], folder: Path = EXPECTED) -> list[ExpectedFile]:
     """Read files of expected scores; all of `folder` where none is named.
 
     Raises:
         ConfigError: no file, a file that is not one of expected scores, or two files about one model.
     """
-    chosen = list(paths) or sorted(folder.glob("*.yaml"))
+    chosen = list(paths) or list(kit.documents(folder, EXPECTED).values())
     if not chosen:
         raise ConfigError(
             f"Expected files of expected scores in {folder}, found none; docs/gate.md says how to write one."
@@ -169,9 +171,9 @@ def load(paths: Sequence[Path], folder: Path = Path("conf/expected")) -> list[Ex
     return files
 
 
-def published(folder: Path = Path("conf/expected")) -> dict[str, dict[str, float]]:
+def published(folder: Path = EXPECTED) -> dict[str, dict[str, float]]:
     """Published main scores by key in `conf/model`, which is the file's name, and task; none where there is no file."""
-    files = sorted(folder.glob("*.yaml"))
+    files = list(kit.documents(folder, EXPECTED).values())
     loaded = load(files) if files else []
     return {
         path.stem: {task: expected.score for task, expected in file.scores.items()}

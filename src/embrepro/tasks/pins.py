@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import yaml
 from pydantic import Field
 
+from embrepro import kit
 from embrepro.config.yaml_files import Strict, read_document
 from embrepro.errors import TaskError
 from embrepro.files import write_text
@@ -19,7 +20,7 @@ from embrepro.files import write_text
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PINS = Path("conf") / "pins"
+PINS = kit.CONF / "pins"
 
 
 class Pin(Strict):
@@ -42,12 +43,12 @@ class Pin(Strict):
 
 
 def read_pin(task: str, folder: Path = PINS) -> Pin | None:
-    """The pin of a task, if it has one.
+    """The pin of a task, if it has one; the kit's where the folder holds none.
 
     Raises:
         ConfigError: the file is not a pin.
     """
-    path = _path(task, folder)
+    path = kit.find(_path(task, folder), _path(task, PINS))
     return read_document(path, Pin, "a pin", "docs/sources.md") if path.is_file() else None
 
 
