@@ -122,3 +122,16 @@ def test_a_signal_in_a_destructor_is_not_forgotten() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 128 + signal.SIGTERM
     assert done.stderr.startswith("embrepro: interrupted; ") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("then", ["raise RuntimeError('a chart')", "sys.exit(1)"])
+def test_a_signal_that_a_library_makes_an_error_of_is_still_one(then: str) -> None:
+    code = (
+        "import os, signal, sys\nfrom embrepro.cli import program\n"
+        "def work(**_):\n    try: os.kill(os.getpid(), signal.SIGINT)\n"
+        f"    except KeyboardInterrupt: pass\n    {then}\n"
+        "program.run(work)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 128 + signal.SIGINT
+    assert done.stderr.startswith("embrepro: interrupted; ") and done.stderr.count("\n") == 1

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+import yaml
 
 from faults import injections, project, zygote
 from faults.injections import Injection
@@ -108,17 +109,21 @@ def fault(good: Good, draw: random.Random, folder: Path) -> Injection | None:
     project.remove(folder)
     shutil.copytree(made.project, folder, symlinks=True)
     variables = _variables(folder, good.root)
-    injection = _stopped(draw, folder, variables, seconds) if draw.random() < 0.6 else _damaged(draw, folder, variables)
+    injection = (
+        _stopped(draw, folder, variables, made.project, seconds)
+        if draw.random() < 0.6
+        else _damaged(draw, folder, variables)
+    )
     if injection is not None:
         injection.good, injection.again, injection.environment = made, (REPRO,), variables
     return injection
 
 
-def _stopped(draw: random.Random, folder: Path, variables: dict[str, str], seconds: float) -> Injection:
+def _stopped(draw: random.Random, folder: Path, variables: dict[str, str], made: Path, seconds: float) -> Injection:
     way = draw.choice(list(WAYS))
     _clear(folder, draw, share=0.5)
     delay = draw.uniform(0, seconds)
-    injection = Injection(f"{way}: {WAYS[way]}", f"after {delay:.2f} s of dvc repro", folder, heal=lambda: None)
+    injection = Injection(f"{way}: {WAYS[way]}", f"after {delay:.2f} s of dvc repro", folder)
     running = zygote.Running(folder, REPRO, environment=variables)
     until = time.monotonic() + delay
     while time.monotonic() < until and not running.poll():
@@ -129,7 +134,18 @@ def _stopped(draw: random.Random, folder: Path, variables: dict[str, str], secon
         running.send(signal.SIGKILL)
         _quiet(folder, kill=way != "dvc by kill -9")
     injection.during = [running.finish(STAGES_SECONDS)]
+    injection.heal = lambda: _restore_lock(folder, made)
     return injection
+
+
+def _restore_lock(folder: Path, made: Path) -> None:
+    """What `git checkout dvc.lock` does, where DVC was killed while it wrote that file, which it does in place."""
+    try:
+        whole = "stages" in yaml.safe_load((folder / "dvc.lock").read_bytes())
+    except (OSError, TypeError, yaml.YAMLError):
+        whole = False
+    if not whole:
+        shutil.copy2(made / "dvc.lock", folder / "dvc.lock")
 
 
 def _damaged(draw: random.Random, folder: Path, variables: dict[str, str]) -> Injection | None:

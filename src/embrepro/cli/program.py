@@ -60,7 +60,13 @@ def run(app: typer.Typer) -> None:
     except processes.Interrupted as stop:
         # It came before the command line was read, or after the command had ended.
         sys.exit(_interrupted(stop))
-    except (KitError, OSError) as error:
+    except BaseException as error:
+        # Compiled code that calls Python, as that of charts does, gives an interruption back as an error of its own.
+        received, failed = processes.received(), not isinstance(error, SystemExit) or error.code == 1
+        if received and failed:
+            sys.exit(_interrupted(received))
+        if not isinstance(error, KitError | OSError):
+            raise
         console.say_error(f"embrepro: {message(error)}")
         sys.exit(1)
 

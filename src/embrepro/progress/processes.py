@@ -21,6 +21,7 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that ask a process to end."""
 AGAIN_SECONDS = 0.01
 _NAMESPACE = Path("/proc/self/ns/pid")
+_RECEIVED: list[int] = []
 # PR_SET_PDEATHSIG of <linux/prctl.h>
 _SET_PARENT_DEATH_SIGNAL = 1
 
@@ -85,6 +86,7 @@ def end_on_signals() -> None:
     """
 
     def end(number: int, _frame: FrameType | None) -> None:
+        _RECEIVED.append(number)
         for worker in multiprocessing.active_children():
             worker.kill()
         raise Interrupted(number)
@@ -101,6 +103,11 @@ def end_on_signals() -> None:
     for number in ENDING:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, end)
+
+
+def received() -> Interrupted | None:
+    """The last signal that asked this process to end, whatever a library made of it."""
+    return Interrupted(_RECEIVED[-1]) if _RECEIVED else None
 
 
 def start_worker() -> None:
