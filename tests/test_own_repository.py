@@ -327,15 +327,20 @@ class TestSecondRepository:
         refused = own.run("dvc", "exp", "run", "--dry", "-S", "model=potion_base_8n", code=None)
         assert "did you mean potion_base_8m" in refused
 
+        own.run("git", "checkout", "--quiet", "-b", "change")
         own.write_model("mine", folder="models/2")
         own.compose()
-        assert "encode@other" not in own.stages()
-        assert f"{TASKS[0]}" in own.run("embrepro", "gate", "--against", "HEAD", code=1)
-        own.run("git", "checkout", "--quiet", ".")
+        own.commit("A worse model")
+        said = own.run(str(REPOSITORY / "scripts" / "regression-check"), "pull-request", "main", code=1)
+        ran = set(re.findall(r"Running stage '([\w@]+)'", said.split("regression-check: the change")[1]))
+        assert "encode@mine" in ran and "encode@other" not in ran
+        page = (own.folder / "reports" / "gate.md").read_text(encoding="utf-8")
+        assert "Regression gate: fails" in page and TASKS[0] in page
+        own.run("git", "checkout", "--quiet", "--force", "main")
         own.run("dvc", "checkout", "--quiet")
 
         newer_kit = shutil.copytree(installed, tmp_path / "newer")
-        with (newer_kit / "embrepro" / "pipeline" / "evaluate.py").open("a") as module:
+        with (newer_kit / "embrepro" / "pipeline" / "report.py").open("a") as module:
             module.write("\nNEWER = True\n")
         with (newer_kit / kit.CARRIED / "dvc.yaml").open("a") as pipeline:
             pipeline.write("# newer\n")
@@ -343,8 +348,7 @@ class TestSecondRepository:
         own.run("embrepro", "upgrade", "--workflow", workflow, code=1)
         own.run("embrepro", "upgrade", "--workflow", workflow, "--write")
         assert own.run("git", "diff", "--name-only").split() == [".embrepro-init.json", "dvc.yaml"]
-        ran = own.stages()
-        assert {"evaluate@mine", "evaluate@other"} <= ran and not {"encode@mine", "download"} & ran
+        assert own.stages() == {"code", "report", "check"}
         own.run("embrepro", "gate", "--against", "HEAD")
         own.commit("A newer kit")
 
