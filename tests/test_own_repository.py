@@ -25,6 +25,7 @@ from embrepro.errors import ConfigError, KitError
 from embrepro.own_repository import generated, inputs, starting, upgrading
 from embrepro.own_repository.generated import InitChoices, KitOrigin
 from embrepro.own_repository.record import current, read_record
+from embrepro.regression import committed, revisions
 
 PIPELINE = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 ORIGIN = KitOrigin(repository="some-team/kit", commit="0123456789abcdef0123456789abcdef01234567")
@@ -149,6 +150,22 @@ class TestPipeline:
         stages = yaml.safe_load((made / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
         deps = [dep for stage in stages.values() for dep in stage.get("do", stage).get("deps", [])]
         assert not [dep for dep in deps if dep.startswith(("src/", "conf/", "requirements/"))]
+
+    def test_the_installed_kit_is_among_what_entered_a_run(self, made: Path) -> None:
+        def paths(stage: dict[str, Any], kind: str) -> list[dict[str, str]]:
+            named = [next(iter(each)) if isinstance(each, dict) else each for each in stage.get(kind, [])]
+            return [{"path": path, "md5": "1"} for path in named]
+
+        stages = yaml.safe_load((made / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+        lock = {
+            name: {kind: paths(stage.get("do", stage), kind) for kind in ("deps", "outs")}
+            for name, stage in stages.items()
+        }
+        packages, pins = ".embrepro/kit/packages.json", ".embrepro/kit/conf/pins.json"
+        assert {packages, pins, "code of encode"} <= set(committed._entered({**lock, "encode@mine": lock["encode"]}))
+        entered = set(revisions._inputs({"stages": lock}))
+        assert {packages, pins, ".embrepro/code/encode.json", "own-data"} <= entered
+        assert not {"data/tasks", "data/download.json", "reports/status"} & entered
 
     def test_a_file_of_ones_own_goes_before_the_kits_in_what_a_stage_depends_on(self, tmp_path: Path) -> None:
         before = inputs.files_in_force("conf/gate", tmp_path)
@@ -350,6 +367,7 @@ class TestSecondRepository:
         assert own.run("git", "diff", "--name-only").split() == [".embrepro-init.json", "dvc.yaml"]
         assert own.stages() == {"code", "report", "check"}
         own.run("embrepro", "gate", "--against", "HEAD")
+        assert ".embrepro/code/report.json" in own.run("embrepro", "compare", "HEAD", "--json")
         own.commit("A newer kit")
 
         ours = own.run("git", "ls-files").splitlines()

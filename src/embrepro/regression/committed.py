@@ -120,8 +120,8 @@ def _scoring(stages: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _entered(stages: Mapping[str, Any]) -> dict[str, Any]:
-    """What no stage makes: settings, locked packages, pins, and the code that each stage runs."""
-    made = [str(out["path"]) for stage in stages.values() for out in stage.get("outs", [])]
+    """What no stage makes of others: settings, locked or installed packages, pins, and the code that each stage runs."""
+    made = [str(out["path"]) for stage in stages.values() if stage.get("deps") for out in stage.get("outs", [])]
     found: dict[str, Any] = {}
     for name, stage in _scoring(stages).items():
         for dep in stage.get("deps", []):

@@ -293,9 +293,12 @@ def _mapping(text: str | None) -> dict[str, Any]:
 
 
 def _inputs(lock: dict[str, Any]) -> dict[str, str]:
-    """Content hash by path of what enters the pipeline: dependencies in dvc.lock that no stage makes."""
+    """Content hash by path of what enters the pipeline: dependencies in dvc.lock that no stage makes of others.
+
+    A stage without dependencies brings in what lies outside the repository: the code and packages of an installed kit.
+    """
     stages = [stage for stage in (lock.get("stages") or {}).values() if isinstance(stage, dict)]
-    made = [str(out["path"]) for stage in stages for out in stage.get("outs", [])]
+    made = [str(out["path"]) for stage in stages if stage.get("deps") for out in stage.get("outs", [])]
     return {
         str(dep["path"]): str(dep.get("md5", ""))
         for stage in stages
