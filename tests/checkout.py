@@ -25,7 +25,15 @@ from embrepro.source_code import PACKAGE
 TASKS = ("EmbreproInstructionAwareness", "EmbreproCodeUnderstanding")
 DIMENSIONS = (2, 16, 32, 64, 256)
 IDENTITY = {f"GIT_{role}_{what}": "t@test" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-QUICK_BENCHMARK = {"repeats": 6, "batch_sizes": [8], "seconds": 0.001, "longest_batch": 0.05, "queries": 5}
+NO_BENCHMARK = {
+    "measure": False,
+    "repeats": 6,
+    "batch_sizes": [8],
+    "seconds": 0.001,
+    "longest_batch": 0.05,
+    "queries": 5,
+}
+"""Each measurement loads a model in a process of its own, which takes longer than all the rest of a small project."""
 FOREIGN = ("EMBREPRO", "HF_", "DVC", "GIT", "MAKE", "MFLAGS", "PYTHON", "VIRTUAL_ENV")
 
 
@@ -137,8 +145,8 @@ class Checkout:
         (self.folder / "conf" / "tasks" / "custom.yaml").write_text(yaml.safe_dump({"names": list(names)}))
         self.compose()
 
-    def write_defaults(self, benchmark: Mapping[str, object] = QUICK_BENCHMARK, **choices: str) -> None:
-        """Choose other files of conf/ by default, and a quicker benchmark."""
+    def write_defaults(self, benchmark: Mapping[str, object] = NO_BENCHMARK, **choices: str) -> None:
+        """Choose other files of conf/ by default, and no benchmark."""
         file = self.folder / "conf" / "config.yaml"
         defaults: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8")) | {"benchmark": dict(benchmark)}
         defaults["defaults"] = [

@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
+from multiprocessing import util
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -126,6 +127,7 @@ def _become(message: dict[str, Any], streams: list[int]) -> NoReturn:
     os.environ.update(message["environment"])
     os.chdir(message["folder"])
     sys.path[:0] = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    _lend_fork_server()
     program, *arguments = message["arguments"]
     code = 1
     try:
@@ -143,6 +145,34 @@ def _become(message: dict[str, Any], streams: list[int]) -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _lend_fork_server() -> None:
+    """Have multiprocessing's fork server, where the program starts one, be a fork of this process as it is now.
+
+    A server that multiprocessing starts is a fresh Python, which would import all libraries again.
+    """
+    launch = util.spawnv_passfds
+    ours, theirs = socket.socketpair()
+    server = os.fork()
+    if server == 0:
+        ours.close()
+        code, streams, _, _ = socket.recv_fds(theirs, 2**16, 2)
+        # Nothing comes where the program ends without one.
+        if code:
+            exec(code.decode().replace("main(LISTENER, ALIVE,", f"main({streams[0]}, {streams[1]},"), {})
+        os._exit(0)
+    theirs.close()
+
+    def launch_or_lend(path: Any, words: list[str], fds: list[int]) -> int:
+        if "multiprocessing.forkserver" not in words[-1] or ours.fileno() < 0:
+            return launch(path, words, fds)
+        code = words[-1].replace(f"main({fds[0]}, {fds[1]},", "main(LISTENER, ALIVE,")
+        socket.send_fds(ours, [code.encode()], fds)
+        ours.close()
+        return server
+
+    util.spawnv_passfds = launch_or_lend
 
 
 def call(path: str, arguments: list[str]) -> int:
