@@ -16,6 +16,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+import preloaded
 import tiny_mirror
 from conftest import build_cross_encoder, build_dense_model, build_sparse_model, build_static_model
 from embrepro import numerics
@@ -119,12 +120,16 @@ class Project:
         composed["tasks"] = {**composed["tasks"], "names": names}
         self.values = composed
 
-    def command(self, *words: str, prefix: tuple[str, ...] = (), **device: object) -> subprocess.Popen[str]:
+    def command(self, *words: str, **device: object) -> subprocess.Popen[str]:
         """Start a command of the kit under these device settings."""
         self.values["device"] |= device
         (self.folder / "params.yaml").write_text(yaml.safe_dump(self.values))
+        program = [str(preloaded.programs() / "embrepro")]
+        # Those libraries are loaded for portable numerics.
+        if self.values["device"]["numerics"] == "native":
+            program = [sys.executable, "-m", "embrepro.cli"]
         return subprocess.Popen(
-            [*prefix, sys.executable, "-m", "embrepro.cli", *words],
+            [*program, *words],
             cwd=self.folder,
             env={**os.environ, "HF_HUB_OFFLINE": "1"},
             stdout=subprocess.PIPE,
@@ -133,9 +138,9 @@ class Project:
             start_new_session=True,
         )
 
-    def run(self, *words: str, prefix: tuple[str, ...] = (), **device: object) -> str:
+    def run(self, *words: str, **device: object) -> str:
         """Run a command to its end, which must be good; returns what it said."""
-        process = self.command(*words, prefix=prefix, **device)
+        process = self.command(*words, **device)
         said, _ = process.communicate(timeout=600)
         assert process.returncode == 0, said
         return said

@@ -21,6 +21,7 @@ import polars as pl
 import pytest
 import yaml
 
+import preloaded
 import tiny_mirror
 from conftest import REPOSITORY, build_sources
 from embrepro import suite
@@ -462,13 +463,14 @@ def test_no_model_at_all_is_an_error(project: Layout, sources: Path) -> None:
 
 
 def command(sources: Path, folder: Path, *arguments: str, code: str = "", **environment: str) -> subprocess.Popen[str]:
-    """The `embrepro` program in a project folder; `code` runs before it."""
+    """The `embrepro` program in a project folder; a fresh Python where `code` runs before it, or it has a path of its own."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "params.yaml").exists():
         (folder / "params.yaml").write_text(yaml.safe_dump(values(sources)))
-    program = (
-        f"{code}\nimport sys\nfrom embrepro.cli import main\nsys.argv = ['embrepro', *{list(arguments)!r}]\nmain()\n"
-    )
+    program = [str(preloaded.programs() / "embrepro"), *arguments]
+    if code or "PYTHONPATH" in environment:
+        call = f"from embrepro.cli import main\nsys.argv = ['embrepro', *{list(arguments)!r}]\nmain()\n"
+        program = [sys.executable, "-c", f"{code}\nimport sys\n{call}"]
     variables = {
         **os.environ,
         "PYTHONPATH": str(REPOSITORY / "src"),
@@ -476,7 +478,7 @@ def command(sources: Path, folder: Path, *arguments: str, code: str = "", **envi
         **environment,
     }
     return subprocess.Popen(
-        [sys.executable, "-c", program], cwd=folder, env=variables, text=True,
+        program, cwd=folder, env=variables, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
 
@@ -665,7 +667,7 @@ def test_a_signal_ends_a_stage_with_a_word_and_keeps_what_is_done(
     # Where the tests run under nohup, SIGHUP is switched off, and stays so in what they start.
     by_default = f"import signal\nsignal.signal({int(number)}, signal.SIG_DFL)"
     words = [stage] if stage == "download" else [stage, "big"]
-    process = command(sources, layout.root, *words, code="" if number == signal.SIGINT else by_default)
+    process = command(sources, layout.root, *words, code=by_default if number != signal.SIGINT else "pass")
     while process.poll() is None and not list(made.glob("[!.]*")):
         time.sleep(0.005)
     (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
