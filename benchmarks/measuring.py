@@ -68,10 +68,10 @@ def project(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
     return values
 
 
-def run(command: Sequence[str], folder: Path, *, look: bool = True) -> Run:
+def run(command: Sequence[str], folder: Path, *, look: bool = True, **variables: str) -> Run:
     """Run a command to its end, which must be good, and look at its memory, which takes some of the machine's time."""
     paths = [str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **variables}
     started = time.perf_counter()
     process = subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -166,6 +166,7 @@ class TestMarkdown:
     @example("`x`![](http://evil.example/x.png)`<img src=x>`")
     @example("[1](http://evil.example)")
     @example("\\`@everyone` | ![x][y]")
+    @example("[1.0, 2.0]\n")
     def test_it_has_the_same_structure_whatever_the_texts(self, text: str) -> None:
         mine = [kind for kind in tokens(render_markdown.render(document(text))) if not kind.startswith("code_inline")]
         safe = [kind for kind in tokens(render_markdown.render(document("a b"))) if not kind.startswith("code_inline")]

@@ -254,9 +254,8 @@ class TestFiles:
         with pytest.raises(ConfigError, match="both about"):
             published.load([], tmp_path)
 
-    def test_an_empty_folder_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigError, match="found none"):
-            published.load([], tmp_path)
+    def test_a_folder_without_any_leaves_those_of_the_kit(self, tmp_path: Path) -> None:
+        assert published.load([], tmp_path) == published.load([], EXPECTED) != []
 
 
 class TestWhatIsExpected:

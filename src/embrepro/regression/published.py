@@ -150,16 +150,12 @@ class Judged(BaseModel):
 
 
 def load(paths: Sequence[Path], folder: Path = EXPECTED) -> list[ExpectedFile]:
-    """Read files of expected scores; all of `folder` where none is named.
+    """Read files of expected scores; all of `folder` and of the kit where none is named.
 
     Raises:
-        ConfigError: no file, a file that is not one of expected scores, or two files about one model.
+        ConfigError: a file that is not one of expected scores, or two files about one model.
     """
     chosen = list(paths) or list(kit.documents(folder, EXPECTED).values())
-    if not chosen:
-        raise ConfigError(
-            f"Expected files of expected scores in {folder}, found none; docs/gate.md says how to write one."
-        )
     files = [read_document(path, ExpectedFile, "a file of expected scores", "docs/gate.md") for path in chosen]
     seen: dict[str, Path] = {}
     for path, file in zip(chosen, files, strict=True):

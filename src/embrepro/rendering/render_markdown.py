@@ -118,6 +118,7 @@ def _line(cells: Sequence[str]) -> str:
 
 def _cell(value: Value) -> str:
     text = _code(value.text) if value.code else escape(value.text).strip()
-    if not value.note:
+    note = escape(value.note).strip()
+    if not note:
         return text
-    return f"{text} {escape(value.note)}" if value.note.startswith("[") else f"{text} ({escape(value.note)})"
+    return f"{text} {note}" if value.note.startswith("[") else f"{text} ({note})"
