@@ -160,9 +160,8 @@ def keep(
     path: Path, name: str, settings: dict[str, Any], rows: list[dict[str, Any]], notes: Sequence[str] = ()
 ) -> None:
     """Show a table of the rows, and write them with machine and settings as JSON."""
-    settings = {
-        key: str(value) if isinstance(value, Path) else value for key, value in settings.items() if key != "out"
-    }
+    # Where it ran is no part of what was measured.
+    settings = {key: value for key, value in settings.items() if not isinstance(value, Path)}
     if BUSY * numerics.workers(None) < LOAD:
         notes = [
             *notes,
