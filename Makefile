@@ -55,6 +55,8 @@ repro: env ## Run the pipeline; say where the report lies, and whether the numbe
 		[ $$status = 0 ] || printf 'The run failed (exit %d); the report may be of an earlier run.\n' $$status; \
 		printf 'Report: %s\n' "$$PWD/reports/report.html"; \
 	fi; \
+	[ $$status = 0 ] || [ ! -f dvc.lock ] || grep -q '^stages:' dvc.lock || \
+		printf 'dvc.lock is cut, as by a kill while DVC wrote it: git checkout dvc.lock puts it right.\n'; \
 	[ $$status != 0 ] || embrepro confirm || true; \
 	exit $$status
 

@@ -96,7 +96,7 @@ def test_a_sweep_queues_one_experiment_for_each_model(checkout: Experiments) -> 
     ("override", "hint"),
     [
         ("model=qwen52", "did you mean qwen25?"),
-        ("baseline=minlm", "did you mean minilm?"),
+        ("baseline=minlm", "did you mean minilm? `embrepro models` lists all "),
         ("tasks=englsh", "did you mean english?"),
         ("device=gpu", "did you mean cuda?"),
         ("runtime=podman", "did you mean docker?"),

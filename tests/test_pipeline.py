@@ -95,7 +95,7 @@ def test_tasks_by_name_on_the_command_line(project: Checkout) -> None:
 @pytest.mark.parametrize(
     ("override", "hint"),
     [
-        ("model=mime", "mine"),
+        ("model=mime", "did you mean mine"),
         ("tasks=custon", "custom"),
         ("tasks.nmaes=[STS12]", "tasks.nmaes"),
         ("tasks.names=[EmbreproCodeUnderstandin]", "did you mean EmbreproCodeUnderstanding"),

@@ -444,8 +444,10 @@ def test_one_model_of_two_that_cannot_be_had_is_a_row_with_its_reason(
     why = "model test/big at revision ffffffff"
     assert all(status.startswith(why) for status in metrics["status"]["big"].values())
     assert why in (project.reports / "report.md").read_text()
-    with pytest.raises(KitError, match=why):
+    with pytest.raises(KitError, match=why) as caught:
         check.run(chosen, project)
+    assert str(caught.value).count(why) == 1, "one reason for all its tasks is said once"
+    assert all(task in str(caught.value) for task in TASKS)
     assert run(configuration(sources), project) == whole, "and once it can be obtained, nothing is lost"
 
 

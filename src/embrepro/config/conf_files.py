@@ -153,12 +153,7 @@ def check_choice(conf: Path, group: str, option: str) -> None:
         ConfigError: there is no such file, with the nearest names; git does not know it; or it is faulty.
     """
     folder = "model" if group in DERIVED else group
-    if option not in (known := choices(conf, group)):
-        meant = OTHER_WORDS.get(group, {}).get(option.casefold())
-        hint = f"; did you mean {meant}?" if meant in known else suggest(option, known)
-        everything = "" if hint.startswith("; known") else f" (all: {', '.join(known)})"
-        raise ConfigError(f"{group}={option}: there is no {conf.name}/{folder}/{option}.yaml{hint}{everything}")
-    path = known[option]
+    path = expect_choice(conf, group, option)
     content = read_yaml(path)
     if not isinstance(content, dict):
         raise ConfigError(f"{conf.name}/{folder}/{option}.yaml holds no mapping of keys to values.")
@@ -168,6 +163,20 @@ def check_choice(conf: Path, group: str, option: str) -> None:
         _expect_model(path, content)
     if path.parent.parent == conf:
         _expect_known_to_git(path)
+
+
+def expect_choice(conf: Path, group: str, option: str) -> Path:
+    """The file of a choice; raises ConfigError, with the nearest names, where neither the repository nor the kit has it."""
+    known = choices(conf, group)
+    if option in known:
+        return known[option]
+    folder = "model" if group in DERIVED else group
+    meant = OTHER_WORDS.get(group, {}).get(option.casefold())
+    hint = f"; did you mean {meant}?" if meant in known else suggest(option, known)
+    everything = "" if hint.startswith("; known") else f" (all: {', '.join(known)})"
+    if folder == "model" and everything:
+        everything = f"{'' if hint else '.'} `embrepro models` lists all {len(known)}."
+    raise ConfigError(f"{group}={option}: there is no {conf.name}/{folder}/{option}.yaml{hint}{everything}")
 
 
 def _expect_top_level(path: Path) -> None:

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from embrepro.config import conf_files
 from embrepro.config.compose import compose_values
-from embrepro.config.messages import suggest
 from embrepro.config.params import PARAMS, write_params
 from embrepro.config.schema import parse_config
-from embrepro.errors import ConfigError, KitError
+from embrepro.errors import KitError
 from embrepro.files import make_folder
 from embrepro.own_repository import generated
 from embrepro.own_repository.generated import BLOCKS, OWN, README, InitChoices
@@ -85,9 +84,9 @@ def _keep_index_inside(folder: Path) -> None:
 
 def _expect_known(root: Path, choices: InitChoices) -> None:
     for group, option in (("model", choices.model), ("baseline", choices.baseline), ("tasks", choices.tasks)):
-        known = conf_files.options(root / "conf", group)
-        if option not in known and (option != OWN or group == "baseline"):
-            raise ConfigError(f"{group}: there is no conf/{group}/{option}.yaml{suggest(option, known)}")
+        # The example is about to be written.
+        if option != OWN or group == "baseline":
+            conf_files.expect_choice(root / "conf", group, option)
 
 
 def _expect_place(root: Path) -> None:

@@ -39,7 +39,11 @@ def run(config: Config, layout: Layout) -> None:
     if not lost:
         console.say("check: every requested task has a score, and each is that of its result file and its samples")
         return
-    listing = "\n".join(f"  {name} ({', '.join(keys)}): {status}" for (name, status), keys in lost.items())
+    # A model that cannot be had loses all its tasks for one reason, which is said once.
+    together: dict[tuple[str, str], list[str]] = {}
+    for (name, status), keys in lost.items():
+        together.setdefault((", ".join(keys), status), []).append(name)
+    listing = "\n".join(f"  {', '.join(names)} ({keys}): {status}" for (keys, status), names in together.items())
     tasks = len({name for name, _ in lost})
     count = f"{tasks} task{'s' if tasks > 1 else ''} without a score"
     if config.tasks.allow_missing:

@@ -24,8 +24,8 @@ from embrepro.results.summary import Summary
 
 PublishedVerdict = Literal["OK", "close", "FAIL", "not run"]
 Deviation = Annotated[float, Field(gt=0, lt=1)]
-CLOSE = 3.0
 EXPECTED = kit.CONF / "expected"
+CLOSE = 3.0
 """A score that misses its tolerance by no more than this factor is close."""
 
 
