@@ -105,7 +105,9 @@ class TestInit:
         (tmp_path / "full" / "notes").touch()
         with pytest.raises(KitError, match="Run `git init` there first"):
             starting.start(tmp_path / "full", InitChoices())
-        with pytest.raises(ConfigError, match="baseline=minilmm: there is no conf/model/minilmm.yaml; did you mean minilm"):
+        with pytest.raises(
+            ConfigError, match="baseline=minilmm: there is no conf/model/minilmm.yaml; did you mean minilm"
+        ):
             starting.start(tmp_path / "new", InitChoices(baseline="minilmm"))
 
     def test_the_kits_commit_is_that_of_its_checkout_on_github(
