@@ -22,8 +22,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ.pop("EMBREPRO_MIRROR", None)
 
-from embrepro.progress import console
+from embrepro.progress import console, processes
 
+processes.collect_rarely()
 console.silence_libraries()
 
 REPOSITORY = Path(__file__).parents[1]

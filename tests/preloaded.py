@@ -12,6 +12,7 @@ from __future__ import annotations
 import array
 import atexit
 import functools
+import gc
 import json
 import os
 import select
@@ -82,8 +83,12 @@ def serve(path: str) -> None:
     """Answer calls until the process that started this one is gone."""
     import importlib
 
+    gc.disable()
     for library in LIBRARIES:
         importlib.import_module(library)
+    # Forks then share the pages of all these objects, which the collector would write to.
+    gc.freeze()
+    gc.enable()
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen()

@@ -53,6 +53,7 @@ class Stage(TyperCommand):
 
 def run(app: typer.Typer) -> None:
     """Run the program; an error of the kit ends it with its message and exit code 1, without a traceback."""
+    processes.collect_rarely()
     console.silence_libraries()
     try:
         processes.end_on_signals()

@@ -316,7 +316,7 @@ def _workers(count: int) -> ProcessPoolExecutor:
     # Workers side by side need no threads of their own: as many in each as there are cores fight for them.
     os.environ.update(numerics.ONE_THREAD)
     context = multiprocessing.get_context("forkserver")
-    first = "embrepro.progress.ends_with_parent"
+    first = "embrepro.progress.fork_server"
     context.set_forkserver_preload([first, "mteb", "embrepro.embeddings.replay", "sklearn.linear_model"])
     return ProcessPoolExecutor(count, mp_context=context, initializer=_start_worker)
 
