@@ -159,3 +159,45 @@ class TestFolders:
         found = sides.load(tmp_path, str(states.root))
         assert set(found.run.models) == {"small", "static"}
         assert not isinstance(found.samples("static", QUERIES), str)
+
+
+class TestFiles:
+    def test_one_result_file_is_a_side_under_the_name_of_its_folders(self, program: Run, tmp_path: Path) -> None:
+        before = results_of(tmp_path / "a", "org__model", {"STS12": 0.5, "STS14": 0.6})
+        after = results_of(tmp_path / "b", "org__model", {"STS12": 0.7})
+        file = before / "org__model" / "1" / "STS12.json"
+        result = program("compare", str(file), str(after / "org__model" / "1"), "--json")
+        assert result.exit_code == 0, result.output
+        (row,) = json.loads(result.stdout)["rows"]
+        assert (row["model"], row["task"], row["old"], row["new"]) == ("org__model", "STS12", 0.5, 0.7)
+
+    def test_the_results_repositorys_layout_names_model_and_revision_wherever_reading_begins(
+        self, tmp_path: Path
+    ) -> None:
+        """results/<model>/<revision>/<Task>.json, and below a revision experiments/<settings>."""
+        results_of(tmp_path / "results", "org__model", {"STS12": 0.5}, "f" * 40)
+        results_of(tmp_path / "results", "org__model", {"STS12": 0.4}, f"{'f' * 40}/experiments/dim_8")
+        for start in ("results/org__model", f"results/org__model/{'f' * 40}", "results"):
+            run = sides.read_results(tmp_path / start).run
+            assert set(run.models) == {"org__model@ffffffff", "org__model@ffffffff dim_8"}, start
+            assert {model.name for model in run.models.values()} == {"org/model"}
+        cut = sides.read_results(tmp_path / "results" / "org__model" / ("f" * 40) / "experiments" / "dim_8")
+        assert cut.run.models["org__model"].revision == f"{'f' * 40} dim_8"
+
+    def test_a_summary_of_the_kit_is_a_side(self, program: Run, states: Project) -> None:
+        file = states.root / "reports" / "summary.json"
+        found = json.loads(program("compare", str(file), "regression", "--json").stdout)
+        assert {row["task"]: row["difference"] for row in found["rows"] if row["model"] == "static"}[
+            QUERIES
+        ] == pytest.approx(-0.03, abs=1e-9)
+        assert f"no per-sample scores of {QUERIES} in {file}" in " ".join(found["notes"])
+
+    def test_any_other_file_is_refused(self, program: Run, tmp_path: Path) -> None:
+        for content, why in (
+            ("{", "not a JSON file"),
+            ('{"name": "a"}', "neither a result file of mteb's nor a summary"),
+        ):
+            (tmp_path / "file.json").write_text(content)
+            refused = program("compare", str(tmp_path / "file.json"))
+            assert refused.exit_code == 2
+            assert why in " ".join(refused.stderr.split())

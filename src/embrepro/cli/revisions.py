@@ -16,7 +16,7 @@ def compare(
     sides: Annotated[
         list[str],
         typer.Argument(
-            help="Git revisions, names of DVC experiments, folders of results, or: workspace, which is added to one."
+            help="Git revisions, names of DVC experiments, folders or files of results, or: workspace, which is added to one."
         ),
     ],
     style: STYLE = "table",
@@ -53,7 +53,7 @@ def board(
     style: STYLE = "table",
     as_json: Annotated[bool, typer.Option("--json", help="Print the board as JSON.")] = False,
 ) -> None:
-    """All models of many revisions, experiments and folders of results, by their mean, with intervals of their ranks."""
+    """All models of many revisions, experiments and folders or files of results, by their mean, with intervals of their ranks."""
     with ends_with_2():
         from embrepro.regression import board as boards
         from embrepro.regression.pages import board_page
@@ -65,7 +65,7 @@ def board(
 
 def explain(
     old: Annotated[
-        str, typer.Argument(help="As of compare: a revision, an experiment, a folder of results, workspace.")
+        str, typer.Argument(help="As of compare: a revision, an experiment, a folder or file of results, workspace.")
     ],
     new: Annotated[str, typer.Argument(help="What to hold against it; the same kinds.")] = "workspace",
     model: Annotated[str | None, typer.Option(help="Key of the model on either side; default: the candidate.")] = None,

@@ -23,6 +23,7 @@ class Result:
     file: str
     folder: str
     model: str
+    model_revision: str
     task: str
     scores: Scores
     seconds: float | None
@@ -51,23 +52,34 @@ def read_folder(folder: Path) -> tuple[list[Result], list[Broken]]:
         name = path.relative_to(folder).as_posix()
         if path.name == "model_meta.json" or any(part.startswith(".") for part in Path(name).parts):
             continue
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, OSError) as error:
-            broken.append(Broken(name, f"not a JSON file: {error}"))
-            continue
-        if isinstance(content, dict) and {"task_name", "mteb_dataset_name"} & content.keys():
-            results.append(_result(folder, path, content))
+        found = read_file(path, folder)
+        if isinstance(found, Broken):
+            broken.append(found)
+        elif found:
+            results.append(found)
     return results, broken
+
+
+def read_file(path: Path, folder: Path) -> Result | Broken | None:
+    """Read one file below a folder; None where it is JSON and no result."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        return Broken(path.relative_to(folder).as_posix(), f"not a JSON file: {error}")
+    if isinstance(content, dict) and {"task_name", "mteb_dataset_name"} & content.keys():
+        return _result(folder, path, content)
+    return None
 
 
 def _result(folder: Path, path: Path, content: dict[str, Any]) -> Result:
     place = path.parent.relative_to(folder).as_posix()
     revision = content.get("dataset_revision")
+    model, model_revision = _model(path)
     return Result(
         file=path.relative_to(folder).as_posix(),
         folder=place,
-        model=_model(path),
+        model=model,
+        model_revision=model_revision,
         task=str(content.get("task_name") or content["mteb_dataset_name"]),
         scores=_scores(content) if "task_name" in content else _old_scores(content),
         seconds=_seconds(content),
@@ -77,10 +89,17 @@ def _result(folder: Path, path: Path, content: dict[str, Any]) -> Result:
     )
 
 
-def _model(path: Path) -> str:
-    """`<org>__<model>` of `<org>__<model>/<revision>/<Task>.json`, else the name of the file's folder."""
-    parent = path.resolve().parent
-    return parent.parent.name if "__" in parent.parent.name else parent.name
+def _model(path: Path) -> tuple[str, str]:
+    """Model and revision of `<org>__<model>/<revision>/<Task>.json`, wherever the folder that is read begins.
+
+    mteb puts a run with settings of its own below the revision, into `experiments/<settings>`. In any other layout the file's
+    folder is the model, and its revision is not known ("").
+    """
+    *_, model, revision = ("", "", *path.resolve().parent.parts)
+    if model == "experiments":
+        *_, model, revision, _, settings = ("", "", *path.resolve().parent.parts)
+        revision = f"{revision} {settings}"
+    return (model, revision) if "__" in model else (path.resolve().parent.name, "")
 
 
 def _scores(content: dict[str, Any]) -> Scores:

@@ -88,7 +88,7 @@ def compare(old: Side, new: Side, model: str | None = None) -> Differences:
         RevisionError: both have no such model.
     """
     pairs = diff.pairs(old, new)
-    chosen = [pair for pair in pairs if model in pair] if model else _preferred(pairs, new)
+    chosen = _named(model, pairs, old, new) if model else _preferred(pairs, new)
     if not chosen:
         known = sorted({key for pair in pairs for key in pair})
         what = f"model '{model}'{suggest(model, known)}" if model else "model"
@@ -126,6 +126,17 @@ def known(model: RecordedModel, side: Side) -> dict[Cause, Any]:
 
 UNLIMITED = 10**9
 """The longest text of a model that cuts none."""
+
+
+def _named(model: str, pairs: list[tuple[str, str]], old: Side, new: Side) -> list[tuple[str, str]]:
+    """The pair with a model of that key; a side with one model alone is of that model, whatever it calls it."""
+    found = [pair for pair in pairs if model in pair]
+    before, after = list(old.run.models), list(new.run.models)
+    if not found and len(before) == 1 and model in after:
+        return [(before[0], model)]
+    if not found and len(after) == 1 and model in before:
+        return [(model, after[0])]
+    return found
 
 
 def _preferred(pairs: list[tuple[str, str]], new: Side) -> list[tuple[str, str]]:

@@ -146,7 +146,8 @@ class Side:
         path = samples.path_of(Layout().results_of(model.name) / model.revision, task).as_posix()
         if self.revision.commit is None:
             file = self.root / path
-            return samples.read(file) if file.is_file() else f"no per-sample scores of {task} in the working tree"
+            where = "the working tree" if self.revision.name == WORKSPACE else self.revision.name
+            return samples.read(file) if file.is_file() else f"no per-sample scores of {task} in {where}"
         try:
             content = self._stored.read_bytes(path)
         except _not_stored() as error:

@@ -1,14 +1,18 @@
-"""One side of a comparison by whatever names it: a revision, an experiment, the working tree, or a folder of results."""
+"""One side of a comparison by whatever names it: a revision, an experiment, the working tree, a folder or a file of results."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from embrepro.doctor.result_files import Result, read_folder
+from pydantic import ValidationError
+
+from embrepro.doctor import result_files
+from embrepro.doctor.result_files import Broken, Result
 from embrepro.errors import KitError
 from embrepro.files import read_json
 from embrepro.layout import Layout
@@ -31,12 +35,14 @@ def load(root: Path, name: str) -> Side:
     Args:
         root: the project's folder.
         name: `workspace`, a git revision, a DVC experiment, or else a folder: of another project of the kit, or one that
-            holds result files of mteb's.
+            holds result files of mteb's; or one such file, or a `summary.json` of the kit.
 
     Raises:
-        RevisionError: no such revision or folder, or nothing to read there.
+        RevisionError: no such revision, folder or file, or nothing to read there.
     """
     folder = Path(name)
+    if folder.suffix == ".json" and folder.is_file():
+        return read_file(folder)
     if name == revisions.WORKSPACE or not folder.is_dir():
         return revisions.load(root, name)
     try:
@@ -48,22 +54,45 @@ def load(root: Path, name: str) -> Side:
     return Side(there.root, Revision(name, None), there.run, params=there.params, inputs=there.inputs)
 
 
+def read_file(path: Path) -> Side:
+    """One result file of mteb's, or a summary of the kit, as a side.
+
+    Raises:
+        RevisionError: it is damaged, or neither.
+    """
+    found = result_files.read_file(path, path.parent)
+    if isinstance(found, Broken):
+        raise RevisionError(f"{path} cannot be read: {found.problem}")
+    if found:
+        return _side(path, path.parent, [found])
+    try:
+        run = RecordedRun.model_validate_json(path.read_bytes())
+    except ValidationError:
+        raise RevisionError(f"{path} is neither a result file of mteb's nor a summary of the kit.") from None
+    return Side(path.parent, Revision(str(path), None), run)
+
+
 def read_results(folder: Path) -> Side:
     """A folder of mteb's result files as a side; each model under the name of its folder.
 
     Raises:
         RevisionError: a file is damaged, or there is no result.
     """
-    found, broken = read_folder(folder)
+    found, broken = result_files.read_folder(folder)
     if broken:
         raise RevisionError(f"{folder / broken[0].file} cannot be read: {broken[0].problem}")
     if not found:
         raise RevisionError(f"{folder} is no git revision, and it holds no result files of mteb's and no reports.")
+    return _side(folder, folder, found)
+
+
+def _side(name: Path, folder: Path, found: Sequence[Result]) -> Side:
+    """Results below a folder as a side that goes by a name."""
     revised = defaultdict(set)
     for result in found:
-        revised[result.model].add(_revision(result))
+        revised[result.model].add(result.model_revision)
     keys = {
-        result.file: result.model if len(revised[result.model]) == 1 else f"{result.model}@{_revision(result)[:8]}"
+        result.file: result.model if len(revised[result.model]) == 1 else f"{result.model}@{_short(result)}"
         for result in found
     }
     models = {keys[result.file]: _model(folder, result) for result in found}
@@ -78,17 +107,16 @@ def read_results(folder: Path) -> Side:
         for task in tasks.values()
     ]
     first, *rest = models
+    versions = {result.mteb for result in found if result.mteb}
     return Side(
         root=folder,
-        revision=Revision(str(folder), None),
+        revision=Revision(str(name), None),
         run=RecordedRun(
             baseline=first,
             candidate=rest[-1] if rest else first,
             models=models,
             tasks=every,
-            packages={"mteb": versions.pop()}
-            if len(versions := {result.mteb for result in found if result.mteb}) == 1
-            else {},
+            packages={"mteb": versions.pop()} if len(versions) == 1 else {},
         ),
         files={
             (keys[result.file], result.task): samples.path_of((folder / result.file).parent, result.task)
@@ -104,7 +132,7 @@ def _model(folder: Path, result: Result) -> RecordedModel:
     tokens = meta.get("max_tokens")
     return RecordedModel(
         name=result.model.replace("__", "/", 1),
-        revision=_revision(result),
+        revision=result.model_revision,
         content_hash="",
         dimensions=meta.get("embed_dim"),
         parameters=meta.get("n_parameters"),
@@ -112,10 +140,10 @@ def _model(folder: Path, result: Result) -> RecordedModel:
     )
 
 
-def _revision(result: Result) -> str:
-    """`<revision>` of `<org>__<model>/<revision>/<Task>.json`, as far as it is there."""
-    last = Path(result.folder).name
-    return "" if last == result.model else last
+def _short(result: Result) -> str:
+    """A model's revision in eight characters, with the settings of a run that has any."""
+    commit, *settings = result.model_revision.split(" ", 1)
+    return " ".join([commit[:8], *settings])
 
 
 def _task(result: Result) -> RecordedTask:
