@@ -8,7 +8,7 @@ import pytest
 
 import report_data
 from embrepro.benchmarking import speed as sp
-from embrepro.rendering import render_html, render_markdown
+from embrepro.rendering import drawing, render_html, render_markdown
 from embrepro.report import run_report
 from embrepro.results import comparison
 from embrepro.results import summary as sm
@@ -248,3 +248,44 @@ def test_a_table_of_differences_has_but_the_two_compared_models_where_there_are_
     assert "fast" in head
     assert "good" in head
     assert "alike" not in head
+
+
+def test_four_models_have_a_row_each_and_not_a_column(reported: tuple[str, str]) -> None:
+    """So that ten of them fit on a page as well."""
+    heads = [
+        line
+        for line in reported[0].splitlines()
+        if line.startswith(("| Model |", "| Task |", "| Quantity", "| Property"))
+    ]
+    speed = next(head for head in heads if "Time to load" in head)
+    assert "Throughput" in speed
+    assert next(head for head in heads if "Scored" in head).count("|") == 8
+    assert next(head for head in heads if "Similarity" in head).startswith("| Model |")
+    # Only the table of all scores has a column for each.
+    assert sum("alike" in head and "bad" in head for head in heads) == 1
+
+
+def test_charts_of_many_models_number_them_and_name_the_others_together(
+    reported: tuple[str, str], found: Ranking
+) -> None:
+    page = reported[1]
+    for place, model in enumerate(found.models, 1):
+        assert page.count(f"</i>{place} {model.key}</li>") == 2
+    assert page.count("</i>2 others</li>") == 4
+    assert page.count('id="figure-latency-') == 2
+
+
+def test_labels_cover_no_point_and_no_other_label() -> None:
+    """Ten points within 30 pixels, as models of one speed stand."""
+    rng = np.random.default_rng(3)
+    points = [(200 + 15 * float(x), 100 + 80 * float(y)) for x, y in rng.random((10, 2))]
+    labels = [str(place) for place in range(1, 11)]
+    found = drawing.labels_beside(points, labels, 265)
+    boxes = [
+        (x - 3.3 * len(text), x + 3.3 * len(text), y - 6, y + 6) for (x, y), text in zip(found, labels, strict=True)
+    ]
+    marks = [(x - 5, x + 5, y - 5, y + 5) for x, y in points]
+    for place, (left, right, top, bottom) in enumerate(boxes):
+        assert left >= 0 and right <= 265
+        others = [*boxes[:place], *boxes[place + 1 :], *marks]
+        assert not any(left < one[1] and one[0] < right and top < one[3] and one[2] < bottom for one in others), place

@@ -114,6 +114,48 @@ def in_lines(name: str, length: int) -> str:
     return "\n".join(lines)
 
 
+def labels_beside(points: list[tuple[float, float]], labels: list[str], width: int) -> list[tuple[float, float]]:
+    """Where labels stand, each near its point, so that none covers a point or another label as far as there is room.
+
+    Args:
+        points: from the left and from the top of the drawing area, in pixels.
+        labels: one for each point, drawn at 11 pixels; earlier ones choose first.
+        width: of the drawing area, in pixels, which labels stay within.
+
+    Returns:
+        The middle of each label, in pixels.
+    """
+    taken = [_box(x, y, 10, 10) for x, y in points]
+    found = []
+    for (x, y), label in zip(points, labels, strict=True):
+        wide = 6.6 * len(label)
+        aside = wide / 2 + 9
+        near = [
+            (0, -14),
+            (0, 15),
+            (aside, 0),
+            (-aside, 0),
+            *((side * aside, rise) for side in (1, -1) for rise in (-11, 12)),
+        ]
+        far = [(reach * right, reach * down) for reach in (1.7, 2.4) for right, down in near]
+        choices = [_box(x + right, y + down, wide, 12) for right, down in (*near, *far)]
+        free = (
+            box for box in choices if box[0] >= 0 and box[1] <= width and not any(_meet(box, other) for other in taken)
+        )
+        box = next(free, choices[0])
+        taken.append(box)
+        found.append(((box[0] + box[1]) / 2, (box[2] + box[3]) / 2))
+    return found
+
+
+def _box(x: float, y: float, wide: float, high: float) -> tuple[float, float, float, float]:
+    return x - wide / 2, x + wide / 2, y - high / 2, y + high / 2
+
+
+def _meet(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
+    return one[0] < other[1] and other[0] < one[1] and one[2] < other[3] and other[2] < one[3]
+
+
 def log_scale(domain: list[float]) -> alt.Scale:
     """A logarithmic scale of just these bounds."""
     return alt.Scale(type="log", domain=domain, nice=False)

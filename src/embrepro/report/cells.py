@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from embrepro.benchmarking.speed import RepeatedMeasure
 from embrepro.rendering.formats import probability, quantity, signed, signed_interval
-from embrepro.rendering.model import Column, Tone, Value
+from embrepro.rendering.model import Column, Table, Tone, Value
 from embrepro.report.origins import Origins
 from embrepro.results.summary import Cell, ScoreDifference, Summary, TaskRow
 
@@ -16,17 +16,51 @@ _OUTCOME_TONES: dict[str, Tone] = {
 }
 
 
+SIDE_BY_SIDE = 3
+"""Models that have a column, a chart or a name in a chart each; of more, tables have a row each."""
+
+
 def model_keys(summary: Summary) -> list[str]:
-    """Keys of the models in the order of every table: baseline, candidate, the others by name."""
+    """Keys of the models in the order of every table: baseline, candidate, the others by rank and then by name."""
+    ranked = [model.key for model in summary.ranking.models] if summary.ranking else []
     first = [summary.baseline, summary.candidate]
-    others = sorted(key for key in summary.models if key not in first)
-    return list(dict.fromkeys(first + others))
+    return list(dict.fromkeys(first + [key for key in ranked if key in summary.models] + sorted(summary.models)))
+
+
+def are_many(summary: Summary) -> bool:
+    """Whether there are more models than fit side by side."""
+    return len(summary.models) > SIDE_BY_SIDE
+
+
+def drawing_order(summary: Summary) -> list[str]:
+    """Keys of the models as a chart draws them: what is drawn last is on top, and that is the pair that is compared."""
+    return model_keys(summary)[::-1]
+
+
+def role_note(summary: Summary, model: str) -> str:
+    """What stands below a model's name in a table with a row for each."""
+    role = summary.models[model].role
+    return "" if role == "other" and are_many(summary) else role
+
+
+def turned(table: Table, corner: str) -> Table:
+    """A table with a row for each model instead of a column; `corner` is the title of the column with their names."""
+    columns = [
+        Column(corner),
+        *[Column(row[0].text, note=row[0].note, numeric=table.columns[1].numeric) for row in table.rows],
+    ]
+    rows = [
+        [Value(column.title, note="" if column.note == "other" else column.note), *[row[place] for row in table.rows]]
+        for place, column in enumerate(table.columns)
+        if place
+    ]
+    return Table(table.id, table.caption, columns, rows, restack=True, folded=table.folded)
 
 
 def compared_keys(summary: Summary) -> list[str]:
     """Models with a column of their own in a table of differences: all of up to three, else the two that are compared."""
     keys = model_keys(summary)
-    return keys if len(keys) <= 3 else list(dict.fromkeys([summary.baseline, summary.candidate]))
+    return keys if not are_many(summary) else list(dict.fromkeys([summary.baseline, summary.candidate]))
 
 
 def role_of(summary: Summary, model: str) -> str:
@@ -37,8 +71,11 @@ def role_of(summary: Summary, model: str) -> str:
 
 
 def legend_of_roles(summary: Summary) -> list[tuple[str, str]]:
-    """Mark and name of every model."""
-    return [(role_of(summary, key), f"{key} ({summary.models[key].role})") for key in model_keys(summary)]
+    """Mark and name of every model; of many, those that are not compared have one line together."""
+    named = compared_keys(summary)
+    found = [(role_of(summary, key), f"{key} ({summary.models[key].role})") for key in named]
+    others = len(summary.models) - len(named)
+    return [*found, ("other", f"{others} others")] if others else found
 
 
 def missing_tasks(summary: Summary, model: str) -> list[str]:

@@ -54,7 +54,7 @@
       const control = document.createElement("button");
       control.type = "button";
       control.className = "sort";
-      control.textContent = title.textContent;
+      control.append(...title.childNodes);
       title.replaceChildren(control);
       control.addEventListener("click", () => sort(table, column, head));
     });

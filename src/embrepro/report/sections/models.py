@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from embrepro.rendering.formats import DASH, yes_no
 from embrepro.rendering.model import Column, Section, Table, Value
-from embrepro.report.cells import model_keys
+from embrepro.report.cells import are_many, model_keys, turned
 from embrepro.results.summary import ModelCard, Summary
+
+_PROVENANCE = ("Revision", "SHA-256 of the content", "Served by", "Licence", "Distilled from")
 
 
 def section(summary: Summary) -> Section:
-    """Model cards side by side."""
-    return Section("models", "Model cards", tables=[models_table(summary)], short="Models")
+    """Model cards side by side; of many, one row each, and where they come from below."""
+    cards = models_table(summary)
+    tables = [cards]
+    if are_many(summary):
+        found = [[row for row in cards.rows if (row[0].text in _PROVENANCE) == apart] for apart in (False, True)]
+        found[1] += [row for row in found[0] if row[0].text.startswith("Recipe")]
+        found[0] = [row for row in found[0] if row not in found[1]]
+        origins = replace(cards, id="models-origins", caption="Where each model comes from", folded=True)
+        tables = [
+            turned(replace(table, rows=rows), "Model") for table, rows in zip((cards, origins), found, strict=True)
+        ]
+    return Section("models", "Model cards", tables=tables, short="Models")
 
 
 def models_table(summary: Summary) -> Table:

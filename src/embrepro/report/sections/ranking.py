@@ -12,7 +12,7 @@ from embrepro.rendering.drawing import FULL, PHONE, STEP_BELOW_NAMES, Drawing, f
 from embrepro.rendering.formats import DASH, names, probability, quantity, score, signed
 from embrepro.rendering.model import Column, Figure, Section, Table, Value
 from embrepro.rendering.palette import LIGHT
-from embrepro.report.cells import task_name, why_no_score
+from embrepro.report.cells import role_note, task_name, why_no_score
 from embrepro.report.origins import Origins
 from embrepro.results.summary import ModelPair, RankedModel, Ranking, Summary
 
@@ -38,7 +38,7 @@ def section(summary: Summary, speed: SpeedReport | None, origins: Origins) -> Se
         tables=[
             ranking_table(
                 found,
-                {key: card.role for key, card in summary.models.items()},
+                {key: role_note(summary, key) for key in summary.models},
                 {each.key: origins.of_mean("mean_task", each.key, each.mean_task) for each in found.models},
             ),
             robustness_table(found),

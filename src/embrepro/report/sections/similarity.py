@@ -11,7 +11,7 @@ from embrepro.rendering.drawing import Drawing, figure
 from embrepro.rendering.formats import DASH
 from embrepro.rendering.model import Column, Figure, Section, Table, Value
 from embrepro.rendering.palette import LIGHT
-from embrepro.report.cells import role_of
+from embrepro.report.cells import compared_keys, role_of
 from embrepro.results.summary import Histogram, Summary
 
 
@@ -86,9 +86,10 @@ def _spark(counts: list[int], width: int = 16) -> str:
 
 
 def similarity_figures(summary: Summary) -> list[Figure]:
-    """Similarities of positives (filled) and negatives (outlined), one chart for each task and model."""
+    """Similarities of positives (filled) and negatives (outlined), one chart for each task and model that is compared."""
     drawn = []
-    for number, one in enumerate(found for found in summary.histograms if found.positives):
+    shown = compared_keys(summary)
+    for number, one in enumerate(each for each in summary.histograms if each.positives and each.model in shown):
         shared = overlap(one)
         apart = "" if shared is None else f", overlap {100 * shared:.0f} %"
         caption = f"{one.task}, {one.model}{apart}"

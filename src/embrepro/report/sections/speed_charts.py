@@ -13,13 +13,13 @@ from embrepro.rendering.drawing import THIRD, Drawing, figure, log_axis, log_dom
 from embrepro.rendering.formats import quantity
 from embrepro.rendering.model import Figure
 from embrepro.rendering.palette import LIGHT
-from embrepro.report.cells import legend_of_roles, model_keys, role_of
+from embrepro.report.cells import compared_keys, drawing_order, legend_of_roles, role_of
 from embrepro.results.summary import Summary
 
 
 def latency_figures(summary: Summary, speed: SpeedReport) -> list[Figure]:
-    """Distribution of the latency of a single query for each model, on one logarithmic scale."""
-    found = {key: speed.models[key] for key in model_keys(summary) if key in speed.models}
+    """Distribution of the latency of a single query for each model that is compared, on one logarithmic scale."""
+    found = {key: speed.models[key] for key in compared_keys(summary) if key in speed.models}
     samples = [value for one in found.values() for value in one.latency.samples if value > 0]
     if not samples:
         return []
@@ -85,7 +85,7 @@ def throughput_figures(summary: Summary, speed: SpeedReport) -> list[Figure]:
             "low": setting.texts_per_second.low,
             "high": setting.texts_per_second.high,
         }
-        for key in model_keys(summary)
+        for key in drawing_order(summary)
         if key in speed.models
         for setting in speed.models[key].throughput
         if setting.texts_per_second.low > 0

@@ -23,10 +23,10 @@ from embrepro.rendering.palette import LIGHT
 from embrepro.report.cells import (
     compared_keys,
     compares,
+    drawing_order,
     legend_of_roles,
     mean_difference_cells,
     missing_tasks,
-    model_keys,
     role_columns,
     role_of,
 )
@@ -82,7 +82,7 @@ def types_figure(summary: Summary) -> Figure | None:
     """Means by task type of all models, joined by a line; none where fewer than two models have one of the same type."""
     rows = []
     for name in sorted({task.type for task in summary.tasks}):
-        values = {key: means.by_type.get(name) for key in model_keys(summary) if (means := summary.means.get(key))}
+        values = {key: means.by_type.get(name) for key in drawing_order(summary) if (means := summary.means.get(key))}
         found = [
             {"type": name, "model": key, "role": role_of(summary, key), "score": 100 * value}
             for key, value in values.items()

@@ -13,6 +13,7 @@ from embrepro.benchmarking.speed import ModelSpeed, SpeedReport, Throughput
 from embrepro.rendering.drawing import (
     Drawing,
     figure,
+    labels_beside,
     log_axis,
     log_domain,
     log_scale,
@@ -23,7 +24,7 @@ from embrepro.rendering.drawing import (
 from embrepro.rendering.formats import DASH, quantity, score, yes_no
 from embrepro.rendering.model import Column, Figure, Section, Table, Value
 from embrepro.rendering.palette import LIGHT
-from embrepro.report.cells import legend_of_roles, model_keys, role_of
+from embrepro.report.cells import SIDE_BY_SIDE, are_many, legend_of_roles, model_keys, role_note, role_of
 from embrepro.report.origins import Origins
 from embrepro.results.summary import Summary
 from embrepro.statistics.pareto import undominated
@@ -52,7 +53,10 @@ class Position:
 
 
 def positions(summary: Summary, speed: SpeedReport) -> list[Position]:
-    """Where each measured model stands, and whether none is at least as good in all and better in one."""
+    """Where each measured model stands, and whether none is at least as good in all and better in one.
+
+    Many come from the highest mean to the lowest.
+    """
     raw = []
     for key in model_keys(summary):
         if key in speed.models:
@@ -61,7 +65,8 @@ def positions(summary: Summary, speed: SpeedReport) -> list[Position]:
             texts = best.texts_per_second.median if best else None
             raw.append((key, means.mean_task if means else None, texts, measured.size_mb, measured.latency.p50))
     front = undominated([(quality, texts, -size) for _, quality, texts, size, _ in raw])
-    return [Position(*values, on_front=on_front) for values, on_front in zip(raw, front, strict=True)]
+    found = [Position(*values, on_front=on_front) for values, on_front in zip(raw, front, strict=True)]
+    return sorted(found, key=lambda each: -(each.quality or 0.0)) if are_many(summary) else found
 
 
 def _fastest(speed: ModelSpeed) -> Throughput | None:
@@ -88,7 +93,7 @@ def positions_table(summary: Summary, speed: SpeedReport, origins: Origins) -> T
         origin = origins.of_speed(position.model)
         rows.append(
             [
-                Value(position.model, note=summary.models[position.model].role),
+                Value(position.model, note=role_note(summary, position.model)),
                 Value(
                     score(position.quality),
                     sort=position.quality,
@@ -112,6 +117,11 @@ def trade_figures(summary: Summary, speed: SpeedReport) -> list[Figure]:
     found = [position for position in positions(summary, speed) if position.quality is not None]
     if not found:
         return []
+    legend = legend_of_roles(summary)
+    labels = {position.model: shorten(position.model, 22) for position in found}
+    if are_many(summary):
+        legend = [(role_of(summary, each.model), f"{place} {each.model}") for place, each in enumerate(found, 1)]
+        labels = {position.model: str(place) for place, position in enumerate(found, 1)}
     drawn = []
     for name, axis, faster in (
         ("speed", "texts per second, log scale", True),
@@ -127,15 +137,13 @@ def trade_figures(summary: Summary, speed: SpeedReport) -> list[Figure]:
                         "role": role_of(summary, position.model),
                         "x": value,
                         "y": 100 * position.quality,
-                        "label": shorten(position.model, 22),
+                        "label": labels[position.model],
                     }
                 )
         if not rows:
             continue
         front = undominated([(row["x"] if faster else -row["x"], row["y"]) for row in rows])
-        rows = [
-            row | {"front": on_front, "below": _crowded(row, rows)} for row, on_front in zip(rows, front, strict=True)
-        ]
+        rows = [row | {"front": on_front} for row, on_front in zip(rows, front, strict=True)]
         words = "; ".join(f"{r['model']} {r['y']:.2f} at {quantity(r['x'])}" for r in rows)
         caption = "Quality against " + (
             "throughput: up and right is better" if faster else "size: up and left is better"
@@ -146,29 +154,20 @@ def trade_figures(summary: Summary, speed: SpeedReport) -> list[Figure]:
                 caption,
                 f"{caption}. {words}.",
                 partial(_trade_chart, rows, axis),
-                [*legend_of_roles(summary), ("front", "Pareto front of the two axes")],
+                [*legend, ("front", "Pareto front of the two axes")],
             )
         )
     return drawn
 
 
-def _crowded(row: dict[str, Any], rows: list[dict[str, Any]]) -> bool:
-    """Whether another model stands just above, where the label would go: it goes below then."""
-    return any(
-        other is not row and 0 <= other["y"] - row["y"] < 15 and abs(math.log10(other["x"] / row["x"])) < 0.5
-        for other in rows
-    )
-
-
 def _trade_chart(rows: list[dict[str, Any]], axis: str, width: int) -> Drawing:
-    domain = log_domain([row["x"] for row in rows])
-    x = alt.X("x:Q", title=axis, scale=log_scale(domain), axis=log_axis(domain))
-    highest = max(row["y"] for row in rows)
-    y = alt.Y(
-        "y:Q",
-        title="mean main score",
-        scale=alt.Scale(domain=[0, min(100, 10 * math.ceil(highest / 10 + 1))]),
-    )
+    many = len(rows) > SIDE_BY_SIDE
+    height = 300 if many else 220
+    across = log_domain([row["x"] for row in rows])
+    lowest, highest = (bound(row["y"] for row in rows) for bound in (min, max))
+    up = [max(0, 10 * math.floor(lowest / 10 - 0.5)) if many else 0, min(100, 10 * math.ceil(highest / 10 + 0.5))]
+    x = alt.X("x:Q", title=axis, scale=log_scale(across), axis=log_axis(across))
+    y = alt.Y("y:Q", title="mean main score", scale=alt.Scale(domain=up, nice=False))
     base = alt.Chart(alt.InlineData(values=rows))
     front = base.transform_filter("datum.front").mark_line(
         interpolate="step-after" if "MB" in axis else "step-before",
@@ -176,14 +175,26 @@ def _trade_chart(rows: list[dict[str, Any]], axis: str, width: int) -> Drawing:
         strokeDash=[4, 3],
         strokeWidth=1.5,
     )
-    points = base.mark_point(filled=True, size=130, opacity=1).encode(
-        color=role_colour("role"), shape=role_shape("role")
+    # What is drawn last is on top.
+    others_first = alt.InlineData(values=sorted(rows, key=lambda row: row["role"] != "other"))
+    points = (
+        alt.Chart(others_first)
+        .mark_point(filled=True, size=90 if many else 130, opacity=1)
+        .encode(color=role_colour("role"), shape=role_shape("role"))
     )
-    labels = [
-        base.transform_filter(f"datum.below == {below}")
-        .mark_text(dy=dy, fontSize=11, fontWeight=600)
-        .encode(text="label:N", color=role_colour("role"))
-        for below, dy in (("false", -13), ("true", 16))
+    places = [
+        (
+            width * math.log(row["x"] / across[0]) / math.log(across[1] / across[0]),
+            height * (up[1] - row["y"]) / (up[1] - up[0]),
+        )
+        for row in rows
     ]
-    drawn = [layer.encode(x=x, y=y) for layer in (front, points, *labels)]
-    return alt.layer(*drawn).properties(width=width, height=220)
+    labels = [
+        alt.Chart(alt.InlineData(values=[row]))
+        .mark_text(fontSize=11, fontWeight=600)
+        .encode(text="label:N", color=role_colour("role"), x=alt.value(left), y=alt.value(top))
+        for row, (left, top) in zip(rows, labels_beside(places, [row["label"] for row in rows], width), strict=True)
+    ]
+    return alt.layer(*[layer.encode(x=x, y=y) for layer in (front, points)], *labels).properties(
+        width=width, height=height
+    )
