@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import mteb
@@ -24,7 +23,7 @@ from embrepro.layout import Layout
 from embrepro.pipeline import variants
 from embrepro.rendering import render_html, render_markdown, render_terminal
 from embrepro.tasks import freezing, registry
-from embrepro.variants import definition, serving
+from embrepro.variants import definition, searching, serving
 from embrepro.variants.comparing import VariantsReport
 from embrepro.variants.definition import Precision, Variant
 from embrepro.variants.pages import variants_page
@@ -70,17 +69,11 @@ def searched() -> tuple[np.ndarray, np.ndarray]:
     return normalised((documents[:4] + noise).astype(np.float32)), documents
 
 
-def quantised(variant: Variant, documents: np.ndarray) -> Any:
-    ranges = np.stack([documents.min(axis=0), documents.max(axis=0)])
-    floats = SimpleNamespace(mteb_model_meta=None, similarity=None, similarity_pairwise=None, expect_finished=None)
-    return serving.QuantisedReplay(floats, variant, ranges)
-
-
 @pytest.mark.parametrize(("precision", "rescored"), FOUND)
 def test_a_search_finds_what_the_library_finds(precision: Precision, rescored: bool) -> None:
     queries, documents = searched()
-    replay = quantised(Variant(24, precision, rescored), documents)
-    found = list(replay._best(queries, replay._codes(documents), 5))
+    codes = serving.Codes(Variant(24, precision, rescored), documents)
+    found = list(codes.best(queries, codes.of(documents), 5))
     assert [places.tolist() for places, _ in found] == FOUND[precision, rescored]
     if (precision, rescored) in BEST_SCORES:
         assert found[0][1][0] == pytest.approx(BEST_SCORES[precision, rescored], abs=5e-5)
@@ -92,18 +85,41 @@ def test_what_is_ranked_again_is_restored_as_the_library_restores_it(precision: 
     ranges = np.stack([documents.min(axis=0), documents.max(axis=0)])
     codes = quantization.quantize_embeddings(documents, precision, ranges=ranges)
     expected = quantization._dequantize_embeddings(np.asarray(codes).astype(int), precision, ranges)
-    replay = quantised(Variant(24, precision, rescored=True), documents)
-    assert np.array_equal(replay._codes(documents), codes)
-    assert np.allclose(replay._restored(replay._codes(documents)), expected, rtol=0, atol=1e-7)
+    ours = serving.Codes(Variant(24, precision, rescored=True), documents)
+    assert np.array_equal(ours.of(documents), codes)
+    assert np.allclose(ours.restored(ours.of(documents)), expected, rtol=0, atol=1e-7)
 
 
 def test_chunks_of_a_corpus_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     queries, documents = searched()
     bits = (documents > 0).astype(np.uint8), (queries > 0).astype(np.uint8)
-    whole = serving.nearest(bits[1], bits[0], 20, bits=True)
-    monkeypatch.setattr(serving, "CHUNK", 7)
-    parted = serving.nearest(bits[1], bits[0], 20, bits=True)
+    whole = searching.DocumentIndex(bits[0], bits=True).nearest(bits[1], 20)
+    monkeypatch.setattr(searching, "CHUNK", 7)
+    parted = searching.DocumentIndex(bits[0], bits=True).nearest(bits[1], 20)
     assert all(np.array_equal(one, other) for one, other in zip(whole, parted, strict=True))
+
+
+@pytest.mark.parametrize(("kind", "dimensions"), [("int8", 24), ("int8", 1100), ("uint8", 300), ("float16", 24)])
+def test_a_search_sorts_by_the_inner_product_and_then_by_place(kind: str, dimensions: int) -> None:
+    """Against whole numbers of Python's, with many that are equal; more dimensions than a 32-bit float can sum exactly."""
+    rng = np.random.default_rng(1)
+    low, high = (-3, 4) if kind == "float16" or dimensions == 24 else (np.iinfo(kind).max - 1, np.iinfo(kind).max + 1)
+    documents, queries = (rng.integers(low, high, (rows, dimensions)).astype(kind) for rows in (400, 5))
+    places, scores = searching.DocumentIndex(documents).nearest(queries, 50)
+    products = queries.astype(np.int64) @ documents.astype(np.int64).T
+    expected = np.argsort(-products, axis=1, kind="stable")[:, :50]
+    assert np.array_equal(places, expected)
+    assert np.array_equal(scores, np.take_along_axis(products, expected, axis=1))
+
+
+def test_bits_sort_by_their_distance_and_then_by_place() -> None:
+    rng = np.random.default_rng(1)
+    documents, queries = (rng.integers(0, 2, (rows, 100)) for rows in (400, 5))
+    places, scores = searching.DocumentIndex(documents, bits=True).nearest(queries, 50)
+    distances = (queries[:, None] != documents[None]).sum(axis=2)
+    expected = np.argsort(distances, axis=1, kind="stable")[:, :50]
+    assert np.array_equal(places, expected)
+    assert np.array_equal(scores, -np.take_along_axis(distances, expected, axis=1))
 
 
 def test_bytes_are_those_of_an_index() -> None:

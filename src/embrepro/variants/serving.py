@@ -26,6 +26,7 @@ from sentence_transformers.util.quantization import quantize_embeddings
 from embrepro.embeddings import replay
 from embrepro.tasks.search import column, documents
 from embrepro.variants.definition import Variant
+from embrepro.variants.searching import DocumentIndex
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 CHUNK = 50_000
 """Documents that mteb asks for at once when it searches a corpus; a replay has to ask for the same."""
-QUERIES_AT_ONCE = 32
 
 
 def serve(variant: Variant, listed: RequestList, embeddings: np.ndarray, meta: ModelMeta, similarity: str) -> Any:  # noqa: ANN401
@@ -51,41 +51,101 @@ def serve(variant: Variant, listed: RequestList, embeddings: np.ndarray, meta: M
     shortened = truncate_embeddings(embeddings, variant.dimensions)
     if variant.precision is None:
         return replay.encoder(listed, shortened, meta, similarity)
-    floats = np.asarray(shortened, dtype=np.float32)
-    if similarity == "cosine":
-        floats = floats / np.maximum(np.linalg.norm(floats, axis=1, keepdims=True), 1e-12)
+    floats = to_quantise(shortened, similarity)
     searched = (listed.texts["prompt"] == PromptType.document.value).to_numpy()
-    calibration = floats[searched] if searched.any() else floats
-    return QuantisedReplay(
-        replay.encoder(listed, floats, meta, similarity),
-        variant,
-        np.stack([calibration.min(axis=0), calibration.max(axis=0)]),
-    )
+    codes = Codes(variant, floats[searched] if searched.any() else floats)
+    return QuantisedReplay(replay.encoder(listed, floats, meta, similarity), codes)
+
+
+def to_quantise(embeddings: np.ndarray, similarity: str) -> np.ndarray:
+    """Embeddings as 32-bit floats, (texts, dimensions), of length 1 where the similarity is the cosine."""
+    floats = np.asarray(embeddings, dtype=np.float32)
+    if similarity != "cosine":
+        return floats
+    normalised: np.ndarray = floats / np.maximum(np.linalg.norm(floats, axis=1, keepdims=True), 1e-12)
+    return normalised
+
+
+class Codes:
+    """The quantisation of one variant, and the search among documents that it quantised."""
+
+    def __init__(self, variant: Variant, calibration: np.ndarray) -> None:
+        """Begin.
+
+        Args:
+            variant: with a precision.
+            calibration: whose ranges the integers have, (texts, dimensions).
+        """
+        assert variant.precision is not None
+        self._variant = variant
+        self._precision = variant.precision
+        self._ranges = np.stack([calibration.min(axis=0), calibration.max(axis=0)])
+
+    def of(self, floats: np.ndarray) -> np.ndarray:
+        """Integers of the library's quantisation, bits one by one, (texts, dimensions)."""
+        if self._precision == "binary":
+            packed = np.asarray(quantize_embeddings(floats, "ubinary"))
+            return np.unpackbits(packed, axis=-1, count=floats.shape[1])
+        return np.asarray(quantize_embeddings(floats, self._precision, ranges=self._ranges))
+
+    def index(self, codes: np.ndarray) -> DocumentIndex:
+        """Documents to be searched."""
+        return DocumentIndex(codes, bits=self._precision == "binary")
+
+    def best(
+        self, queries: np.ndarray, codes: np.ndarray, wanted: int, index: DocumentIndex | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Of each query the places of its best documents, and their scores, from the best on.
+
+        Args:
+            queries: as they are, (queries, dimensions).
+            codes: of the documents, (documents, dimensions).
+            wanted: how many for each query.
+            index: of the codes, where it is made already.
+        """
+        variant = self._variant
+        taken = wanted * variant.multiplier if variant.rescored else wanted
+        found = (index or self.index(codes)).nearest(self.of(queries), taken)
+        for vector, places, scores in zip(queries, *found, strict=True):
+            if variant.rescored:
+                again = self.restored(codes[places]) @ vector.astype(np.float64)
+                order = np.argsort(-again, kind="stable")[:wanted]
+                yield places[order], again[order]
+            else:
+                yield places, scores
+
+    def restored(self, codes: np.ndarray) -> np.ndarray:
+        """Documents as a search ranks them again: the value at which each step begins, bits as 0 and 1."""
+        values = codes.astype(np.float64)
+        if self._precision == "binary":
+            return values
+        steps = (self._ranges[1] - self._ranges[0]) / 255
+        offset = 128 if self._precision == "int8" else 0
+        restored: np.ndarray = (values + offset) * np.where(steps == 0, 1, steps) + self._ranges[0]
+        return restored
 
 
 class QuantisedReplay:
     """Serves codes of stored embeddings, and searches among them; to mteb an encoder that has a search of its own."""
 
-    def __init__(self, floats: Any, variant: Variant, ranges: np.ndarray) -> None:  # noqa: ANN401
+    def __init__(self, floats: Any, codes: Codes) -> None:  # noqa: ANN401
         """Begin.
 
         Args:
             floats: the encoder that serves what is to be quantised.
-            variant: with a precision.
-            ranges: least and greatest value of each dimension, (2, dimensions).
+            codes: how it is quantised.
         """
         self.mteb_model_meta = floats.mteb_model_meta
         self.similarity = floats.similarity
         self.similarity_pairwise = floats.similarity_pairwise
         self.expect_finished = floats.expect_finished
         self._floats = floats
-        self._variant = variant
-        self._ranges = ranges
+        self._codes = codes
         self._corpus: Dataset | None = None
 
     def encode(self, inputs: Any, **asked: Any) -> np.ndarray:  # noqa: ANN401 - mteb's DataLoader
         """The codes of the next listed request, (texts, dimensions), as 32-bit floats, which hold each exactly."""
-        return self._codes(self._floats.encode(inputs, **asked)).astype(np.float32)
+        return self._codes.of(self._floats.encode(inputs, **asked)).astype(np.float32)
 
     def index(self, corpus: Dataset, **_: object) -> None:
         """Take the documents that are to be searched."""
@@ -113,7 +173,7 @@ class QuantisedReplay:
         step = CHUNK if top_ranked is None else len(corpus)
         codes = np.concatenate(
             [
-                self._codes(
+                self._codes.of(
                     self._floats.encode(
                         documents(corpus.select(range(start, min(start + step, len(corpus)))), task_metadata),
                         prompt_type=PromptType.document,
@@ -126,88 +186,20 @@ class QuantisedReplay:
         names = np.asarray(column(corpus, "id").to_pylist(), dtype=object)
         wanted = min(top_k, cutoff(task_metadata.main_score) or top_k)
         if top_ranked is None:
-            return _named(queries["id"], names, self._best(asked, codes, wanted))
+            return _named(queries["id"], names, self._codes.best(asked, codes, wanted))
         places = {name: place for place, name in enumerate(names)}
         found: dict[str, dict[str, float]] = {query: {} for query in queries["id"]}
         for query, vector in zip(queries["id"], asked, strict=True):
             if ranked := top_ranked.get(query):
                 among = [places[name] for name in ranked]
-                found |= _named([query], names[among], self._best(vector[None, :], codes[among], wanted))
+                found |= _named([query], names[among], self._codes.best(vector[None, :], codes[among], wanted))
         return found
-
-    def _codes(self, floats: np.ndarray) -> np.ndarray:
-        """Integers of the library's quantisation, bits one by one, (texts, dimensions)."""
-        if self._variant.precision == "binary":
-            packed = np.asarray(quantize_embeddings(floats, "ubinary"))
-            return np.unpackbits(packed, axis=-1, count=floats.shape[1])
-        assert self._variant.precision is not None
-        return np.asarray(quantize_embeddings(floats, self._variant.precision, ranges=self._ranges))
-
-    def _best(self, queries: np.ndarray, codes: np.ndarray, wanted: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Of each query the places of its best documents, and their scores, from the best on."""
-        variant = self._variant
-        taken = wanted * variant.multiplier if variant.rescored else wanted
-        found = nearest(self._codes(queries), codes, taken, bits=variant.precision == "binary")
-        for vector, places, scores in zip(queries, *found, strict=True):
-            if variant.rescored:
-                again = self._restored(codes[places]) @ vector.astype(np.float64)
-                order = np.argsort(-again, kind="stable")[:wanted]
-                yield places[order], again[order]
-            else:
-                yield places, scores
-
-    def _restored(self, codes: np.ndarray) -> np.ndarray:
-        """Documents as a search ranks them again: the value at which each step begins, bits as 0 and 1."""
-        values = codes.astype(np.float64)
-        if self._variant.precision == "binary":
-            return values
-        steps = (self._ranges[1] - self._ranges[0]) / 255
-        offset = 128 if self._variant.precision == "int8" else 0
-        restored: np.ndarray = (values + offset) * np.where(steps == 0, 1, steps) + self._ranges[0]
-        return restored
-
-
-def nearest(queries: np.ndarray, codes: np.ndarray, taken: int, *, bits: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The documents with the greatest inner product, or the least Hamming distance; of equal ones those that come first.
-
-    Args:
-        queries: codes, (queries, dimensions).
-        codes: of the documents, (documents, dimensions).
-        taken: how many for each query.
-        bits: whether the codes are bits.
-
-    Returns:
-        Places and scores, each (queries, the lesser of documents and `taken`); more is better.
-    """
-    parts = []
-    asked = _factor(queries, bits=bits)
-    for start in range(0, len(codes), CHUNK):
-        chunk = _factor(codes[start : start + CHUNK], bits=bits)
-        for first in range(0, len(asked), QUERIES_AT_ONCE):
-            scores = asked[first : first + QUERIES_AT_ONCE] @ chunk.T
-            order = np.argsort(-scores, axis=1, kind="stable")[:, :taken]
-            parts.append((start, order + start, np.take_along_axis(scores, order, axis=1)))
-    starts = sorted({start for start, _, _ in parts})
-    places, scores = (
-        np.concatenate(
-            [np.concatenate([part[which] for part in parts if part[0] == start]) for start in starts], axis=1
-        )
-        for which in (1, 2)
-    )
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :taken]
-    scores = np.take_along_axis(scores, order, axis=1)
-    return np.take_along_axis(places, order, axis=1), (scores - queries.shape[1]) / 2 if bits else scores
 
 
 def cutoff(metric: str) -> int | None:
     """How many documents a metric such as ndcg_at_10 looks at; None where it does not say."""
     number = metric.rpartition("_")[2]
     return int(number) if number.isdigit() else None
-
-
-def _factor(codes: np.ndarray, *, bits: bool) -> np.ndarray:
-    """Codes as numbers whose products are exact; bits as -1 and 1, whose product counts those that agree."""
-    return 2 * codes.astype(np.float64) - 1 if bits else codes.astype(np.float64)
 
 
 def _named(
