@@ -22,8 +22,8 @@ from embrepro.errors import ConfigError
 from embrepro.layout import Layout
 from embrepro.pipeline import variants
 from embrepro.rendering import render_html, render_markdown, render_terminal
-from embrepro.tasks import freezing, registry
-from embrepro.variants import definition, searching, serving
+from embrepro.tasks import encode_requests, freezing, registry
+from embrepro.variants import definition, searching, serving, timing
 from embrepro.variants.comparing import VariantsReport
 from embrepro.variants.definition import Precision, Variant
 from embrepro.variants.pages import variants_page
@@ -218,6 +218,29 @@ def test_rescoring_touches_searches_alone_and_every_row_is_tested(report: Varian
         adjusted, plain = one.mean_difference.p_adjusted, one.mean_difference.p_value
         assert adjusted is not None and adjusted >= plain
         assert (one.mean_difference.outcome == "worse") == (adjusted < 0.05 and one.mean_difference.estimate < 0)
+
+
+@pytest.mark.slow
+def test_searches_are_timed_on_the_largest_corpus_that_is_searched(report: VariantsReport, done: Layout) -> None:
+    assert report.searched is not None
+    assert report.searched.task == RETRIEVAL
+    texts = encode_requests.read(done.tasks / RETRIEVAL, freezing.read_manifest(done.tasks / RETRIEVAL)).texts["prompt"]
+    assert report.searched.documents == (texts == "document").sum()
+    assert report.searched.queries == (texts == "query").sum()
+    for one in report.variants:
+        assert one.search_speed is not None
+        assert 0 < one.search_speed.low <= one.search_speed.median <= one.search_speed.high
+    assert f"of {RETRIEVAL}, in turn with the full model's" in render_markdown.render(variants_page(report))
+
+
+def test_a_small_part_of_the_numbers_is_searched_in_less_time() -> None:
+    """The product of 1024 dimensions takes many times what the sorting takes, which is left of it at 8 bits."""
+    rng = np.random.default_rng(1)
+    documents, queries = (rng.standard_normal((rows, 1024)).astype(np.float32) for rows in (5000, 20))
+    made = [Variant(1024), Variant(8, "binary")]
+    same, less = timing.search_speeds(documents, queries, "dot", made, 10)
+    assert less.median > 2 * same.median
+    assert 0.4 < same.median < 2.5
 
 
 @pytest.mark.slow

@@ -8,7 +8,11 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+
+from embrepro.benchmarking.speed import RepeatedMeasure
 from embrepro.config.schema import Config
+from embrepro.embeddings import store
 from embrepro.errors import ConfigError, KitError
 from embrepro.files import dump_json, make_folder, write_text
 from embrepro.layout import Layout
@@ -16,9 +20,9 @@ from embrepro.pipeline import evaluate, scored
 from embrepro.pipeline.records import TASKS, Record, parameters
 from embrepro.progress import console
 from embrepro.results import comparison
-from embrepro.tasks import requested
+from embrepro.tasks import encode_requests, freezing, requested
 from embrepro.variants import comparing, definition
-from embrepro.variants.comparing import VariantsReport
+from embrepro.variants.comparing import SearchedCorpus, VariantsReport
 from embrepro.variants.definition import Precision, Variant
 
 FAMILIES = ("dense", "static")
@@ -65,10 +69,14 @@ def run(
         raise KitError(f"{key} has no score to hold variants against. Run: dvc repro evaluate@{key}")
     itemsize = ITEMSIZES.get(str(encoded.details["dtype"]), 4)
     compared = []
-    for variant in definition.variants(int(encoded.details["dimensions"]), dimensions, precisions, multiplier):
+    made = definition.variants(int(encoded.details["dimensions"]), dimensions, precisions, multiplier)
+    for variant in made:
         console.say(f"variants {key}: {variant.label}")
         found, status = _score(config, layout, key, variant, list(types))
         compared.append(comparing.compare(variant, found, full, status, types, itemsize, config.seed))
+    searched, speeds = _search_speeds(config, layout, key, encoded, made)
+    if speeds:
+        compared = [one.model_copy(update={"search_speed": speed}) for one, speed in zip(compared, speeds, strict=True)]
     report = VariantsReport(
         model=key,
         name=model.full_name,
@@ -83,11 +91,44 @@ def run(
             {task: full[task].score if task in full else None for task in types}, types
         ).mean_task,
         variants=comparing.corrected(compared),
+        searched=searched,
         packages={package: version(package) for package in evaluate.PACKAGES},
     )
     make_folder(layout.variants)
     write_text(layout.variants / f"{key}.json", dump_json(report.model_dump()))
     return report
+
+
+def _search_speeds(
+    config: Config, layout: Layout, key: str, encoded: Record, variants: Sequence[Variant]
+) -> tuple[SearchedCorpus | None, list[RepeatedMeasure]]:
+    """How fast each variant is searched, on the largest corpus that a task of the run searches; nothing without one."""
+    from embrepro.variants import serving, timing
+
+    largest = None
+    leaves = {leaf.name: leaf for request in requested.resolve(config.tasks, layout.root) for leaf in request.leaves()}
+    for name, leaf in leaves.items():
+        if not leaf.searched or not encoded.outcome(name, "encode").done:
+            continue
+        listed = encode_requests.read(layout.tasks / name, freezing.read_manifest(layout.tasks / name))
+        counts = listed.texts["prompt"].value_counts()
+        documents = sum(counts.filter(counts["prompt"] == "document")["count"])
+        if documents and (largest is None or documents > largest[0]):
+            largest = documents, leaf, listed
+    if largest is None:
+        return None, []
+    documents, leaf, listed = largest
+    console.say(f"variants {key}: speed of searches among {documents:,} documents of {leaf.name}")
+    stored = encoded.tasks[leaf.name]
+    path = store.path_of(layout.embeddings(key), leaf.name)
+    rows = store.read_recorded(path, len(listed.texts), str(stored.key), stored.files.get(path.name, "")).embeddings
+    assert isinstance(rows, np.ndarray)
+    prompts = listed.texts["prompt"].to_numpy()
+    of_documents, of_queries = rows[prompts == "document"], rows[prompts == "query"]
+    wanted = serving.cutoff(leaf.metric) or 10
+    speeds = timing.search_speeds(of_documents, of_queries, str(encoded.details["similarity"]), variants, wanted)
+    queries = min(timing.MOST_QUERIES, len(of_queries))
+    return SearchedCorpus(task=leaf.name, documents=documents, queries=queries), speeds
 
 
 def _score(

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from embrepro.benchmarking.speed import RepeatedMeasure
 from embrepro.results import comparison
 from embrepro.results.comparison import Scored
 from embrepro.results.summary import Interval, ScoreDifference
@@ -36,6 +37,18 @@ class ComparedVariant(_Document):
         description="variant minus full model by task; p-values corrected for all tasks of all variants"
     )
     mean_difference: ScoreDifference | None = Field(description="its p-value is corrected for the number of variants")
+    search_speed: RepeatedMeasure | None = Field(
+        default=None,
+        description="searches a second, times those of the full model; null where no task searches a corpus",
+    )
+
+
+class SearchedCorpus(_Document):
+    """What searches were timed on: the largest corpus of the run."""
+
+    task: str
+    documents: int
+    queries: int = Field(description="at once")
 
 
 class VariantsReport(_Document):
@@ -52,6 +65,7 @@ class VariantsReport(_Document):
     scores: dict[str, float | None] = Field(description="of the full model")
     mean_task: float | None
     variants: list[ComparedVariant]
+    searched: SearchedCorpus | None = None
     packages: dict[str, str]
 
 

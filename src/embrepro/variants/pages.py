@@ -54,6 +54,7 @@ def _variants_table(report: VariantsReport) -> Table:
         Column("Worse, better", note="tasks, beyond doubt"),
         Column("Bytes", note="a vector", numeric=True),
         Column("Size", note="of the full one", numeric=True),
+        *([Column("Search", note="speed, of the full one", numeric=True)] if report.searched else []),
     ]
     full = [
         Value(f"{report.dimensions} {report.dtype}", note="the full model"),
@@ -63,6 +64,7 @@ def _variants_table(report: VariantsReport) -> Table:
         Value(DASH),
         Value(f"{report.bytes_per_vector:,}", sort=report.bytes_per_vector),
         Value("100 %", sort=1.0),
+        *([Value("1\u00d7", sort=1.0)] if report.searched else []),
     ]
     rows = [full, *(_variant_row(report, one) for one in report.variants)]
     return Table("variants", "Variants of the stored embeddings", columns, rows, restack=True)
@@ -82,7 +84,17 @@ def _variant_row(report: VariantsReport, one: ComparedVariant) -> list[Value]:
         Value(f"{outcomes.count('worse')}, {outcomes.count('better')}", note=f"of {len(outcomes)}"),
         Value(f"{one.bytes_per_vector:,}", sort=one.bytes_per_vector),
         Value(f"{100 * share:.3g} %", sort=share),
+        *([_speed(one)] if report.searched else []),
     ]
+
+
+def _speed(one: ComparedVariant) -> Value:
+    found = one.search_speed
+    if found is None:
+        return Value(DASH)
+    return Value(
+        f"{quantity(found.median)}\u00d7", note=f"[{quantity(found.low)}, {quantity(found.high)}]", sort=found.median
+    )
 
 
 def _tasks_table(report: VariantsReport) -> Table:
@@ -131,7 +143,18 @@ def _notes(report: VariantsReport) -> list[Words]:
         ],
         f"Rescored: a search finds {report.rescore_multiplier} times as many documents as its main score looks at by codes, and "
         "ranks them again by the query as it is. Tasks without a search are the same with and without it.",
+        *_timed(report),
         "p-values are corrected (Holm): of means for the number of variants, of tasks for all tasks of all variants.",
+    ]
+
+
+def _timed(report: VariantsReport) -> list[Words]:
+    if (on := report.searched) is None:
+        return []
+    return [
+        f"Search speed: the kit's exact search, of {on.queries:,} encoded queries at once among the {on.documents:,} documents "
+        f"of {on.task}, in turn with the full model's; median and 95 % interval. It depends on the size of the corpus and on the "
+        "machine, and says little of an approximate index."
     ]
 
 
