@@ -55,8 +55,10 @@ class BestDocuments:
             scores: (queries, documents) of the chunk.
             first: place of the chunk's first document in the corpus.
         """
-        for row, pushed in zip(scores, self._pushed, strict=True):
-            values, places = self._best(row, pushed.worst)
+        # A sum of all is as quick as memory, and NaN where one is (or where infinities cancel out).
+        odd = np.isnan(_torch_sums(scores))
+        for row, is_odd, pushed in zip(scores, odd, self._pushed, strict=True):
+            values, places = self._best(row, pushed.worst, holds_nan=is_odd)
             pushed.push(values, places + first)
 
     def heaps(self, ids: pa.ChunkedArray) -> list[Iterable[tuple[float, str]]]:
@@ -68,10 +70,10 @@ class BestDocuments:
         names = _Names(ids, [place for pushed in self._pushed for place in pushed.places])
         return [pushed.pairs(names) for pushed in self._pushed]
 
-    def _best(self, row: np.ndarray, worst: float) -> tuple[np.ndarray, np.ndarray]:
+    def _best(self, row: np.ndarray, worst: float, *, holds_nan: bool) -> tuple[np.ndarray, np.ndarray]:
         """What `torch.topk` takes from a chunk, in its order, as far as it reaches `worst`: scores and places."""
         taken = min(self._taken, len(row))
-        if math.isnan(float(row.sum())):
+        if holds_nan:
             # NaN is the largest of all to torch, and equals nothing.
             return _torch_topk(row, taken)
         places = np.flatnonzero(row >= (worst if worst > -math.inf else self._guess(row, taken)))
@@ -197,6 +199,13 @@ def _heap(entries: list[Any], top_k: int, heap: list[Any] | None = None) -> list
     return heap
 
 
+def _torch_sums(scores: np.ndarray) -> np.ndarray:
+    """Sum of each row, by as many threads as this process has."""
+    import torch
+
+    return torch.from_numpy(scores).sum(dim=1).numpy()
+
+
 def _torch_topk(row: np.ndarray, taken: int) -> tuple[np.ndarray, np.ndarray]:
     import torch
 
@@ -231,6 +240,7 @@ def search_corpus(
     from mteb.types import PromptType
 
     best = BestDocuments(len(query_idx_to_id), top_k, top_k + search_k_offset)
+    asked = _as_tensor(query_embeddings)
     with (timer or TimingStack())("Searching corpus", split=hf_split, subset=hf_subset):
         for start in range(0, len(task_corpus), corpus_chunk_size):
             chunk = task_corpus.select(range(start, min(start + corpus_chunk_size, len(task_corpus))))
@@ -242,9 +252,18 @@ def search_corpus(
                 prompt_type=PromptType.document,
                 **encode_kwargs,
             )
-            best.add(torch.as_tensor(similarity_fn(query_embeddings, embeddings)).cpu().numpy(), start)
+            best.add(torch.as_tensor(similarity_fn(asked, _as_tensor(embeddings))).cpu().numpy(), start)
             del embeddings
         return dict(zip(query_idx_to_id.values(), best.heaps(column(task_corpus, "id")), strict=True))
+
+
+def _as_tensor(embeddings: Any) -> Any:  # noqa: ANN401 - an array or a tensor
+    """Embeddings of a dtype that mteb leaves as it is, as a tensor over the same memory, which it then does not copy."""
+    import torch
+
+    if isinstance(embeddings, np.ndarray) and embeddings.dtype == np.float32 and embeddings.flags.writeable:
+        return torch.from_numpy(embeddings)
+    return embeddings
 
 
 def documents(corpus: Dataset, task_metadata: Any, batch_size: int = 32) -> Any:  # noqa: ANN401
