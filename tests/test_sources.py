@@ -23,6 +23,7 @@ from embrepro.config.compose import compose_values
 from embrepro.config.schema import Distillation, ModelConfig, Package, Weights, parse_config
 from embrepro.errors import KitError, SourceError
 from embrepro.files import sha256
+from embrepro.models import static
 from embrepro.sources import models as model_sources
 from embrepro.sources import snapshots
 from hub_server import HubServer, serving
@@ -270,13 +271,16 @@ def build_teacher(folder: Path) -> Path:
     return folder
 
 
-def test_distilling_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_distilling_twice_with_one_worker_or_three_gives_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(static, "PART", 16)
     mirror = tmp_path / "mirror"
     build_teacher(mirror / "models" / ORG / "teacher" / REVISION)
     recipe = Distillation(teacher=Weights(org=ORG, name="teacher", revision=REVISION), pca_dims=16)
     student = ModelConfig(org=ORG, name="student", family="static", distill=recipe)
     one, kept = model_sources.fetch(student, tmp_path / "one", mirror)
-    two, _ = model_sources.fetch(student, tmp_path / "two", mirror)
+    two, _ = model_sources.fetch(student, tmp_path / "two", mirror, workers=3)
     assert not kept
     assert one == two
     assert one.files["model.safetensors"] == two.files["model.safetensors"]

@@ -9,9 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from embrepro import experiment_cache
+from embrepro import experiment_cache, numerics
 from embrepro.cases import environment
-from embrepro.config.schema import Config
+from embrepro.config.schema import Config, Device
 from embrepro.errors import KitError, SourceError
 from embrepro.experiment_cache import ExperimentCache, link
 from embrepro.files import fingerprint, keep_only, make_folder, read_json, replacing_folder, write_json, write_sealed
@@ -85,7 +85,9 @@ def _fetch_models(config: Config, layout: Layout, mirror: Path | None, shared: E
     for key, model in config.models.items():
         started = time.monotonic()
         try:
-            manifest, kept = model_sources.fetch(model, layout.models / key, mirror, config.device.numerics, shared)
+            manifest, kept = model_sources.fetch(
+                model, layout.models / key, mirror, config.device.numerics, shared, _workers(config.device)
+            )
         except SourceError as error:
             # A folder of this machine that is not there is a mistake in the configuration, and no fault that may pass.
             if model.folder:
@@ -101,6 +103,11 @@ def _fetch_models(config: Config, layout: Layout, mirror: Path | None, shared: E
     for key, why in lost.items():
         console.say_error(f"model {key}: {why}")
         model_sources.mark_unavailable(layout.models / key, why)
+
+
+def _workers(device: Device) -> int:
+    """Processes of one thread each where numerics are portable, else one of many threads."""
+    return numerics.workers(device.threads) if device.numerics == "portable" else 1
 
 
 def _freeze(

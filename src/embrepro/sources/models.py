@@ -55,6 +55,7 @@ def fetch(
     mirror: Path | None,
     numerics: Numerics = "portable",
     shared: ExperimentCache = NOTHING_SHARED,
+    workers: int = 1,
 ) -> tuple[ModelManifest, bool]:
     """Put a model's files under `folder`; returns its manifest and whether it was there already.
 
@@ -64,6 +65,7 @@ def fetch(
         mirror: a mirror folder, asked before any other source.
         numerics: what a distillation is computed with; another one is another model.
         shared: what other experiments have fetched or distilled.
+        workers: processes that a distillation may use.
 
     Raises:
         SourceError: no source has it, or its files are damaged.
@@ -80,7 +82,7 @@ def fetch(
         return kept, True
     with replacing_folder(folder) as unfinished:
         snapshot = unfinished / SNAPSHOT
-        source = _fill(model, snapshot, mirror)
+        source = _fill(model, snapshot, mirror, workers)
         files = {path.relative_to(snapshot).as_posix(): sha256(path) for path in snapshots.model_files(snapshot)}
         content_hash = snapshots.content_hash(files)
         manifest = ModelManifest(
@@ -190,14 +192,14 @@ def _kept(folder: Path, spec_hash: str) -> ModelManifest | None:
     return manifest if manifest.spec_hash == spec_hash else None
 
 
-def _fill(model: ModelConfig, target: Path, mirror: Path | None) -> str:
+def _fill(model: ModelConfig, target: Path, mirror: Path | None, workers: int) -> str:
     if model.distill:
         from embrepro.models.static import distill
 
         teacher = snapshots.model(model.distill.teacher, mirror)
         with scratch_folder() as scratch:
             _copy(teacher.model_files(), scratch / "teacher")
-            distill(scratch / "teacher", model.distill, target)
+            distill(scratch / "teacher", model.distill, target, workers)
         return f"distilled; teacher from {teacher.source}"
     if model.folder:
         folder = _local_folder(model)
