@@ -192,6 +192,28 @@ class TestFiles:
         ] == pytest.approx(-0.03, abs=1e-9)
         assert f"no per-sample scores of {QUERIES} in {file}" in " ".join(found["notes"])
 
+    def test_what_mteb_says_of_a_run_beside_its_results_is_read(self, tmp_path: Path) -> None:
+        folder = results_of(tmp_path, "org__model", {"STS12": 0.5, "STS14": 0.5}) / "org__model" / "1"
+        write_json(folder / "model_meta.json", {"embed_dim": 8, "max_tokens": 24, "similarity_fn_name": "dot"})
+        lines = [
+            {
+                "task": task,
+                "version": {"torch": "2.1", "transformers": version, "flash-attn": None},
+                "encode_kwargs": {"batch_size": 16},
+            }
+            for task, version in (("STS12", "5.0"), ("STS14", "5.1"))
+        ]
+        (folder / "run_settings.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        run = sides.read_results(tmp_path).run
+        (model,) = run.models.values()
+        assert (model.dimensions, model.max_seq_length, model.similarity, model.recipe) == (
+            8,
+            24,
+            "dot",
+            {"batch_size": 16},
+        )
+        assert run.packages == {"torch": "2.1"}  # two versions of transformers are none
+
     def test_any_other_file_is_refused(self, program: Run, tmp_path: Path) -> None:
         for content, why in (
             ("{", "not a JSON file"),

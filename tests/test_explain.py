@@ -63,7 +63,7 @@ class Ran:
     def explained(self, folder: Path, key: str) -> Attribution:
         """The folder held against the project."""
         old, new = sides.load(self.layout.root, str(folder)), sides.load(self.layout.root, "workspace")
-        found = differences.compare(old, new, key)
+        found = differences.compare(old, new, [key])
         attribution = switching.attribute(self.config, self.layout, found, old, new)
         assert isinstance(attribution, Attribution), attribution
         page = explanation_page(found, attribution)
@@ -141,6 +141,23 @@ def test_a_planted_cause_is_named_with_the_whole_of_the_difference(cause: str, r
 
 
 @pytest.mark.slow
+def test_what_moved_is_shown_where_the_other_run_has_result_files_alone(
+    ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model is scored again, as it was and without normalisation: the samples are those."""
+    monkeypatch.chdir(ran.layout.root)
+    folder = ran.published(tmp_path, "big", without_normalisation)
+    page = tmp_path / "page.html"
+    result = CliRunner().invoke(app, ["explain", str(folder), "--model", "big", "--html", str(page)])
+    assert result.exit_code == 0, result.output
+    assert "without normalisation (100 %)" in " ".join(result.output.split())
+    text = page.read_text(encoding="utf-8")
+    # 701, 99 and 204 texts: every split is scored.
+    assert "From without normalisation to workspace, of 1,004 samples" in text
+    assert "The two scores are the same" not in text
+
+
+@pytest.mark.slow
 def test_two_causes_at_once_have_a_share_each(ran: Ran, tmp_path: Path) -> None:
     def change(loaded: Any) -> None:
         without_normalisation(loaded)
@@ -167,7 +184,7 @@ def test_the_command_says_it_and_another_models_files_are_not_switched(
     old, new = sides.load(Path(), str(folder)), sides.load(Path(), "workspace")
     key = "big"
     new.run.models[key] = new.run.models[key].model_copy(update={"content_hash": "other"})
-    said = switching.attribute(ran.config, ran.layout, differences.compare(old, new, key), old, new)
+    said = switching.attribute(ran.config, ran.layout, differences.compare(old, new, [key]), old, new)
     assert isinstance(said, str)
     assert "the files of neither run's model are on this machine" in said
 

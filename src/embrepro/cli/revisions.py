@@ -68,30 +68,46 @@ def explain(
         str, typer.Argument(help="As of compare: a revision, an experiment, a folder or file of results, workspace.")
     ],
     new: Annotated[str, typer.Argument(help="What to hold against it; the same kinds.")] = "workspace",
-    model: Annotated[str | None, typer.Option(help="Key of the model on either side; default: the candidate.")] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Key of the model on either side; given twice, one of the old and one of the new. Default: the candidate."
+        ),
+    ] = None,
     no_switching: Annotated[
         bool, typer.Option("--no-switching", help="Say what differs alone; load no model and score nothing.")
     ] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a page to this file that shows, too, the samples that moved most, with texts and rankings."
+        ),
+    ] = None,
     style: STYLE = "table",
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
-    """Why two runs of a model score differently: what differs, then one thing after another switched, with its share."""
+    """Why two runs of a model, or two models, score differently: what differs, what switching it moves, on which samples."""
     with ends_with_2():
-        config = None if no_switching else read_pinned()
-        from embrepro.explaining import differences, switching
+        config = read_pinned() if html or not no_switching else None
+        from embrepro.explaining import differences, moving, switching
         from embrepro.explaining.pages import explanation_page
+        from embrepro.files import write_text
         from embrepro.regression import sides as states
+        from embrepro.rendering import render_html
 
-        layout = Layout()
+        layout, named = Layout(), model or []
         before, after = states.load(layout.root, old), states.load(layout.root, new)
-        found = differences.compare(before, after, model)
+        found = differences.compare(before, after, named)
         attribution: switching.Attribution | str = "Nothing was switched, as was asked."
-        if config:
+        if config and not no_switching:
             attribution = switching.attribute(config, layout, found, before, after)
         content = {
             "differences": found.model_dump(),
             "attribution": attribution if isinstance(attribution, str) else attribution.model_dump(),
         }
+        if html and config:
+            moved = moving.find(config, layout, found, before, after, attribution)
+            write_text(html, render_html.render(explanation_page(found, attribution, moved)))
         show(explanation_page(found, attribution), content if as_json else None, style)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -48,7 +48,7 @@ _OF_KIND: dict[str, Cause] = {
     "configuration": "code and settings",
     "input": "code and settings",
 }
-_UNKNOWN = ("", "null", "absent")
+_UNKNOWN = ("", "null", "absent", "no_revision_available")
 
 
 class _Document(BaseModel):
@@ -74,29 +74,29 @@ class Differences(_Document):
     scores: list[ScoreChange]
     found: list[Difference]
     unknown: list[str] = Field(description="what only one of the two records, or neither")
+    two_models: bool = Field(default=False, description="whether two models are compared, not two runs of one")
 
 
-def compare(old: Side, new: Side, model: str | None = None) -> Differences:
-    """Name everything that differs between two runs of one model.
+def compare(old: Side, new: Side, models: Sequence[str] = ()) -> Differences:
+    """Name everything that differs between two runs of one model, or between two models.
 
     Args:
         old: one run.
         new: the other.
-        model: its key on either side; where left out the candidate's, else the only or the first one that both have.
+        models: the model's key on either side, or one of the old run and one of the new; where left out the candidate's, else
+            the only or the first one that both have.
 
     Raises:
-        RevisionError: both have no such model.
+        RevisionError: there is no such model.
     """
-    pairs = diff.pairs(old, new)
-    chosen = _named(model, pairs, old, new) if model else _preferred(pairs, new)
-    if not chosen:
-        known = sorted({key for pair in pairs for key in pair})
-        what = f"model '{model}'{suggest(model, known)}" if model else "model"
-        raise RevisionError(f"{old.revision.label} and {new.revision.label} have no {what} in common.")
-    pair = chosen[0]
+    pair = _pair(old, new, models)
     comparison = diff.compare(old, new, only=pair)
-    models = old.run.models[pair[0]], new.run.models[pair[1]]
-    found = [each for change in comparison.changes if (each := _difference(change, pair)) is not None]
+    compared = old.run.models[pair[0]], new.run.models[pair[1]]
+    known_changes = [change for change in comparison.changes if _is_recorded(change, old, new)]
+    found = [each for change in known_changes if (each := _difference(change, pair)) is not None]
+    if "static" in [model.family for model in compared]:
+        # One side says nothing of it, as it is nothing: the embedding of a text is a mean of that text's tokens.
+        found = [each for each in found if each.cause != "batch" or not {each.old, each.new} & {*_UNKNOWN}]
     return Differences(
         old=old.revision.label,
         new=new.revision.label,
@@ -104,7 +104,10 @@ def compare(old: Side, new: Side, model: str | None = None) -> Differences:
         new_key=pair[1],
         scores=comparison.rows,
         found=found,
-        unknown=[*_unknown(old, new, *models)],
+        unknown=[*_unknown(old, new, *compared)],
+        two_models=pair[0] != pair[1]
+        and "" not in (content := {each.content_hash for each in compared})
+        and len(content) > 1,
     )
 
 
@@ -124,8 +127,28 @@ def known(model: RecordedModel, side: Side) -> dict[Cause, Any]:
     return {cause: value for cause, value in found.items() if value is not None}
 
 
+ROUNDED = 1e-5
+"""Differences below this are those of the digits that mteb's own writer leaves; a run that is so near is found."""
 UNLIMITED = 10**9
 """The longest text of a model that cuts none."""
+
+
+def _pair(old: Side, new: Side, models: Sequence[str]) -> tuple[str, str]:
+    if len(models) == 2:
+        for side, key in zip((old, new), models, strict=True):
+            if key not in side.run.models:
+                raise RevisionError(f"{side.revision.label} has no model '{key}'{suggest(key, list(side.run.models))}.")
+        return models[0], models[1]
+    if len(models) > 2:
+        raise RevisionError(f"Two models are compared, not {len(models)}: {', '.join(models)}.")
+    pairs = diff.pairs(old, new)
+    model = models[0] if models else None
+    chosen = _named(model, pairs, old, new) if model else _preferred(pairs, new)
+    if not chosen:
+        known = sorted({key for pair in pairs for key in pair})
+        what = f"model '{model}'{suggest(model, known)}" if model else "model"
+        raise RevisionError(f"{old.revision.label} and {new.revision.label} have no {what} in common.")
+    return chosen[0]
 
 
 def _named(model: str, pairs: list[tuple[str, str]], old: Side, new: Side) -> list[tuple[str, str]]:
@@ -142,6 +165,13 @@ def _named(model: str, pairs: list[tuple[str, str]], old: Side, new: Side) -> li
 def _preferred(pairs: list[tuple[str, str]], new: Side) -> list[tuple[str, str]]:
     candidates = [pair for pair in pairs if pair[1] == new.run.candidate]
     return candidates or pairs
+
+
+def _is_recorded(change: Change, old: Side, new: Side) -> bool:
+    """Whether a change is one: what result files of mteb do not say is none, nor a package that they alone name."""
+    if change.kind == "package" and (old.files or new.files):
+        return change.old not in _UNKNOWN and change.new not in _UNKNOWN
+    return not any(side.files and value in _UNKNOWN for side, value in ((old, change.old), (new, change.new)))
 
 
 def _difference(change: Change, pair: tuple[str, str]) -> Difference | None:

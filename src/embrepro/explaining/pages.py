@@ -1,18 +1,29 @@
-"""Why two numbers differ, as a document."""
+"""Why two numbers differ, and on which samples, as a document."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
-from embrepro.explaining.differences import SWITCHED, Difference, Differences
+from embrepro.explaining.differences import ROUNDED, SWITCHED, Difference, Differences
+from embrepro.explaining.moving import Found, MovedSample, MovedTask, SampleOutcome
 from embrepro.explaining.switching import CLOSE, Attribution, Switched
 from embrepro.regression.diff import ScoreChange
 from embrepro.rendering.formats import DASH, score, signed, signed_interval
-from embrepro.rendering.model import Column, Document, Section, Table, Tone, Value
+from embrepro.rendering.model import Column, Document, Fold, Section, Table, Tone, Value
+
+_TEXT = 200
+"""Characters of a text that stand in its row; the whole text is there when it is opened."""
+_LISTED = 6
+"""Differences that stand on a page unfolded."""
+_DOCUMENT = 160
+"""Characters of a document in a ranking."""
 
 
-def explanation_page(differences: Differences, attribution: Attribution | str) -> Document:
-    """What is different, what was switched, and the share of the difference that each step closed."""
+def explanation_page(
+    differences: Differences, attribution: Attribution | str, moved: Sequence[MovedTask] = ()
+) -> Document:
+    """What is different, what was switched, the share of the difference that each step closed, and what samples moved."""
     switched = None if isinstance(attribution, str) else attribution
     tables = [_causes_table(differences.found), _scores_table(differences.scores, switched)]
     if switched:
@@ -24,10 +35,14 @@ def explanation_page(differences: Differences, attribution: Attribution | str) -
         sections=[
             Section(
                 "explanation",
+                "What differs" if moved else "",
                 tables=[table for table in tables if table.rows],
                 notes=[*_notes(differences, attribution)],
-            )
+            ),
+            *(_moved_section(each, folded=len(moved) > 1) for each in moved),
         ],
+        # A page with many rows sorts and filters them.
+        data={} if moved else None,
     )
 
 
@@ -36,10 +51,12 @@ def _name(side: str, key: str) -> str:
 
 
 def _verdict(differences: Differences, attribution: Attribution | str) -> str:
-    moved = [row for row in differences.scores if row.difference]
+    moved = [row for row in differences.scores if abs(row.difference or 0) >= ROUNDED]
     if not moved:
         return f"All {len(differences.scores)} scores are equal."
     first = f"{len(moved)} of {len(differences.scores)} scores differ."
+    if differences.two_models:
+        return f"{first} {_outcomes(differences)}"
     if isinstance(attribution, str):
         causes = [cause for cause, _ in Counter(each.cause for each in differences.found).items()]
         return f"{first} What differs: {', '.join(causes) or 'nothing that is recorded'}."
@@ -50,6 +67,15 @@ def _verdict(differences: Differences, attribution: Attribution | str) -> str:
     rest = attribution.unexplained
     left = "nothing is left" if rest < 0.005 else f"{_percent(rest)} of the difference is left"
     return f"{first} {attribution.start} comes to the numbers of {attribution.target} {told}; {left}."
+
+
+def _outcomes(differences: Differences) -> str:
+    """Where the second of two models is better and worse, and where the samples cannot say it."""
+    tested = [row.interval for row in differences.scores if row.interval and not row.incomparable]
+    better, worse = (sum(each.low > 0 for each in tested), sum(each.high < 0 for each in tested))
+    told = f"{differences.new_key} is better than {differences.old_key} on {better} and worse on {worse} of {len(tested)} tasks"
+    even = len(tested) - better - worse
+    return told + (f"; on {even} the 95 % interval of the difference holds 0." if even else ".")
 
 
 def _steps_table(attribution: Attribution) -> Table:
@@ -89,12 +115,13 @@ def _causes_table(found: list[Difference]) -> Table:
         [
             Value(each.cause),
             Value(each.name, code=True),
-            *(Value(text if len(text) <= 60 else f"{text[:59]}…") for text in (each.old, each.new)),
+            *(Value(_short(text)) for text in (each.old, each.new)),
             Value("can be" if each.cause in SWITCHED else "cannot be"),
         ]
         for each in sorted(found, key=lambda each: (each.cause == "code and settings", each.cause not in SWITCHED))
     ]
-    return Table("causes", "What differs, as far as both record it", columns, rows, restack=True)
+    caption = "What differs, as far as both record it"
+    return Table("causes", caption, columns, rows, restack=True, folded=len(rows) > _LISTED)
 
 
 def _scores_table(rows: list[ScoreChange], attribution: Attribution | None) -> Table:
@@ -117,7 +144,8 @@ def _scores_table(rows: list[ScoreChange], attribution: Attribution | None) -> T
 
 def _notes(differences: Differences, attribution: Attribution | str) -> list[str]:
     fixed = list(dict.fromkeys(each.cause for each in differences.found if each.cause not in SWITCHED))
-    notes = [f"Cannot be switched here, so what it moves is not told apart: {', '.join(fixed)}."] if fixed else []
+    told = fixed and not differences.two_models
+    notes = [f"Cannot be switched here, so what it moves is not told apart: {', '.join(fixed)}."] if told else []
     notes += differences.unknown
     if isinstance(attribution, str):
         return [attribution, *notes]
@@ -130,9 +158,86 @@ def _notes(differences: Differences, attribution: Attribution | str) -> list[str
     )
     how = (
         "At each step everything left is switched alone, and what leads nearest to the other run stays. A share is of the sum "
-        "of the tasks' differences; the order counts where two things work on each other."
+        "of the tasks' differences; the order counts where two things work on each other. Once the numbers of the other run are "
+        "found, nothing more is tried."
     )
     return [again, how, *notes]
+
+
+def _moved_section(moved: MovedTask, *, folded: bool) -> Section:
+    """One task's samples that moved most, with their texts and what both sides made of them."""
+    if moved.why:
+        return Section(moved.task, moved.task, absent=f"Nothing to browse: {moved.why.rstrip('.')}.")
+    total = moved.lost + moved.gained + moved.still
+    told = (
+        f"From {moved.old} to {moved.new}, of {total:,} samples {moved.lost:,} did worse, {moved.gained:,} better, and "
+        f"{moved.still:,} did not move."
+    )
+    shown = len(moved.samples)
+    if not shown:
+        return Section(moved.task, moved.task, lead=[told])
+    columns = [Column("Sample", wide=True)]
+    if any(each.gold for each in moved.samples):
+        columns.append(Column("Gold"))
+    columns += [Column(moved.old, numeric=True), Column(moved.new, numeric=True), Column("Change", numeric=True)]
+    lost = sum(each.change < 0 for each in moved.samples)
+    caption = f"The {lost} that lost most and the {shown - lost} that gained most, by {moved.measure}"
+    several = len({(each.split, each.subset) for each in moved.samples}) > 1
+    rows = [_sample_row(moved, each, named=several) for each in moved.samples]
+    if len(columns) == 4:
+        rows = [[row[0], *row[2:]] for row in rows]
+    return Section(
+        moved.task, moved.task, lead=[told], tables=[Table(f"moved-{moved.task}", caption, columns, rows, restack=True)]
+    )
+
+
+def _sample_row(moved: MovedTask, sample: MovedSample, *, named: bool) -> list[Value]:
+    first, *others = (text or DASH for text in sample.texts)
+    place = f"{sample.split}, {sample.subset}" if named else ""
+    notes = [*(_cut(text, _TEXT) for text in others), *([place] if place else [])]
+    folds = [Fold(label, [Value(text)]) for label, text in _whole(sample)]
+    folds += [
+        Fold(f"Ranked by {name}", [_ranked(each) for each in reading.ranking])
+        for name, reading in ((moved.old, sample.old), (moved.new, sample.new))
+        if reading.ranking
+    ]
+    return [
+        Value(_cut(first, _TEXT), note=" \u2022 ".join(notes), folds=folds),
+        Value(sample.gold),
+        *(Value(f"{each.value:.2f}", note=_said(each), sort=each.value) for each in (sample.old, sample.new)),
+        Value(
+            f"{sample.change:+.2f}".replace("-", "\u2212"),
+            sort=sample.change,
+            tone="good" if sample.change > 0 else "bad",
+        ),
+    ]
+
+
+def _whole(sample: MovedSample) -> list[tuple[str, str]]:
+    """Texts that do not stand in their row in full."""
+    return [("Whole text", text) for text in sample.texts if len(text) > _TEXT]
+
+
+def _said(reading: SampleOutcome) -> str:
+    if not reading.ranking:
+        return reading.words
+    place = next((each.place for each in reading.ranking if each.relevance > 0), None)
+    return f"relevant: place {place}" if place else f"none relevant in {len(reading.ranking)}"
+
+
+def _ranked(found: Found) -> Value:
+    relevant = found.relevance > 0
+    note = f"{'relevant, ' if relevant else ''}similarity {found.similarity:.3f}"
+    return Value(_cut(found.text, _DOCUMENT), note=note, tone="good" if relevant else "")
+
+
+def _short(text: str) -> str:
+    """A hash as far as it tells apart, anything else as far as there is room."""
+    return text[:12] if len(text) in (32, 40, 64) and text.isalnum() else _cut(text, 60)
+
+
+def _cut(text: str, room: int) -> str:
+    return text if len(text) <= room else f"{text[: room - 1]}\u2026"
 
 
 def _percent(share: float | None) -> str:

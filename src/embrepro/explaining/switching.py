@@ -12,19 +12,18 @@ from pydantic import BaseModel, ConfigDict, Field
 
 import embrepro.models
 from embrepro.config.schema import Config, ModelConfig
-from embrepro.explaining.differences import UNLIMITED, Cause, Differences, known
+from embrepro.explaining.differences import ROUNDED, UNLIMITED, Cause, Differences, known
+from embrepro.explaining.observing import Observed, observe
 from embrepro.layout import Layout
 from embrepro.progress import console
 from embrepro.regression.diff import ScoreChange
 from embrepro.regression.revisions import RecordedModel, Side
 from embrepro.sources import models as model_sources
-from embrepro.tasks import encode_requests, freezing, requested, search
+from embrepro.tasks import requested
 from embrepro.tasks.registry import Request
 
 CLOSE = 1e-4
 """How far a score may lie off and still count as found again; results are published with five digits and fewer."""
-ROUNDED = 1e-5
-"""Differences below this are those of the digits that mteb's own writer leaves."""
 LENGTHS = (512, 256, 128)
 """Longest texts that are tried where a run does not record its own: what Model2Vec cuts at, and common ones."""
 ModelState = Mapping[Cause, Any]
@@ -58,6 +57,8 @@ class Attribution(_Document):
     here: float = Field(description="share of the distance that lies in the start's scores not coming out the same now")
     unexplained: float = Field(description="share of the distance that no step closed, 0-1")
     left_out: dict[str, str] = Field(description="task with two scores -> why it was not tried")
+    seen: Any = Field(default=None, exclude=True, repr=False)
+    """The start's and the last step's `Observed` by task, a pair."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +85,9 @@ def attribute(config: Config, layout: Layout, differences: Differences, old: Sid
     Raises:
         KitError: frozen data or the model's files are not as they were recorded.
     """
+    keys = differences.old_key, differences.new_key
+    if differences.two_models:
+        return f"Nothing was switched: {keys[0]} and {keys[1]} are two models."
     found = _here(config, layout, differences, old, new)
     if isinstance(found, str):
         return found
@@ -96,10 +100,12 @@ def attribute(config: Config, layout: Layout, differences: Differences, old: Sid
     wanted = {row.task: float((row.new if start is old else row.old) or 0) for row in rows}
     recorded = {row.task: float((row.old if start is old else row.new) or 0) for row in rows}
     tried = _Trial(config, model, snapshot, layout, [requests[row.task] for row in rows])
-    keys = (differences.old_key, differences.new_key)
     ours, theirs = keys if start is old else keys[::-1]
     state = known(start.run.models[ours], start)
-    switches = list(_switches(state, target.run.models[theirs], target, model))
+    # What the other run records comes first: where that is the whole of it, nothing needs to be tried.
+    switches = sorted(
+        _switches(state, target.run.models[theirs], target, model), key=lambda switch: not switch.recorded
+    )
     return _walk(tried, state, switches, start, target, recorded, wanted, left_out)
 
 
@@ -169,7 +175,7 @@ def _switches(state: ModelState, other: RecordedModel, target: Side, model: Mode
 
 
 def _walk(
-    score: Callable[[ModelState], dict[str, float]],
+    observed: Callable[[ModelState], dict[str, Observed]],
     state: ModelState,
     switches: list[_Switch],
     start: Side,
@@ -178,25 +184,31 @@ def _walk(
     wanted: dict[str, float],
     left_out: dict[str, str],
 ) -> Attribution:
-    def distance(scores: Mapping[str, float]) -> float:
+    def distance(found: Mapping[str, Observed]) -> float:
+        return off({task: each.score for task, each in found.items()})
+
+    def off(scores: Mapping[str, float]) -> float:
         found = sum(abs(wanted[task] - scores[task]) for task in wanted)
         return found if math.isfinite(found) else math.inf
 
     console.say(f"explain: {start.revision.label} again")
-    again = current = score(state)
-    whole = distance(recorded)
+    again = current = observed(state)
+    whole = off(recorded)
     alone: dict[_Switch, dict[str, float]] = {}
     steps: dict[_Switch, tuple[int, float]] = {}
     open_ = list(switches)
-    found: dict[_Switch, dict[str, float]] = {}
     while open_ and distance(current) > CLOSE * len(wanted):
-        found = {}
+        found: dict[_Switch, dict[str, Observed]] = {}
         for switch in open_:
             console.say(f"explain: {switch.words}")
-            found[switch] = score({**state, switch.cause: switch.value})
-        alone = alone or dict(found)
+            found[switch] = observed({**state, switch.cause: switch.value})
+            if distance(found[switch]) <= ROUNDED * len(wanted):
+                break
+        for switch, seen in found.items():
+            if not steps:
+                alone[switch] = _scores(seen)
         # Of equal ones that which the other run records.
-        best = min(open_, key=lambda switch: (round(distance(found[switch]), 6), not switch.recorded))
+        best = min(found, key=lambda switch: (round(distance(found[switch]), 6), not switch.recorded))
         gained = distance(current) - distance(found[best])
         if gained < CLOSE * len(wanted) and not (best.recorded and gained > 1e-6):
             break
@@ -207,9 +219,9 @@ def _walk(
         start=start.revision.label,
         target=target.revision.label,
         recorded=recorded,
-        again=again,
+        again=_scores(again),
         wanted=wanted,
-        reached=current,
+        reached=_scores(current),
         switched=[
             Switched(
                 cause=switch.cause,
@@ -225,7 +237,12 @@ def _walk(
         here=(whole - distance(again)) / whole,
         unexplained=distance(current) / whole,
         left_out=left_out,
+        seen=(again, current),
     )
+
+
+def _scores(found: Mapping[str, Observed]) -> dict[str, float]:
+    return {task: each.score for task, each in found.items()}
 
 
 class _Trial:
@@ -237,28 +254,15 @@ class _Trial:
         self._config, self._model, self._snapshot = config, model, snapshot
         self._layout, self._requests = layout, requests
 
-    def __call__(self, state: ModelState) -> dict[str, float]:
-        """Main scores by task."""
-        import mteb
-
+    def __call__(self, state: ModelState) -> dict[str, Observed]:
+        """What mteb makes of the model in a state, by task."""
         # Once a state, as the limits of a loaded model and its modules are changed in place.
         encoder = self._encoder(state)
         batch = int(state.get("batch") or self._model.batch_size or 32)
-        scores = {}
-        for request in self._requests:
-            task = freezing.load_frozen(request, self._layout.tasks / request.name)
-            encode_requests.speed_up(task)
-            with search.installed():
-                found = mteb.evaluate(
-                    encoder,
-                    task,
-                    cache=None,
-                    co2_tracker=False,
-                    show_progress_bar=False,
-                    encode_kwargs={"batch_size": batch},
-                )
-            scores[request.name] = float(found.task_results[0].get_score())
-        return scores
+        return {
+            request.name: observe(encoder, request, self._layout.tasks / request.name, batch)
+            for request in self._requests
+        }
 
     def _encoder(self, state: ModelState) -> Any:  # noqa: ANN401 - mteb's wrapper
         from sentence_transformers.sentence_transformer.modules import Normalize

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Sequence
 from math import isfinite
@@ -107,7 +108,6 @@ def _side(name: Path, folder: Path, found: Sequence[Result]) -> Side:
         for task in tasks.values()
     ]
     first, *rest = models
-    versions = {result.mteb for result in found if result.mteb}
     return Side(
         root=folder,
         revision=Revision(str(name), None),
@@ -116,7 +116,7 @@ def _side(name: Path, folder: Path, found: Sequence[Result]) -> Side:
             candidate=rest[-1] if rest else first,
             models=models,
             tasks=every,
-            packages={"mteb": versions.pop()} if len(versions) == 1 else {},
+            packages=_packages(folder, found),
         ),
         files={
             (keys[result.file], result.task): samples.path_of((folder / result.file).parent, result.task)
@@ -130,6 +130,8 @@ def _model(folder: Path, result: Result) -> RecordedModel:
     path = folder / result.folder / "model_meta.json"
     meta: dict[str, Any] = read_json(path) if path.is_file() else {}
     tokens = meta.get("max_tokens")
+    batches = {settings.get("encode_kwargs", {}).get("batch_size") for settings in _settings(folder / result.folder)}
+    batch = batches.pop() if len(batches) == 1 else None
     return RecordedModel(
         name=result.model.replace("__", "/", 1),
         revision=result.model_revision,
@@ -137,7 +139,31 @@ def _model(folder: Path, result: Result) -> RecordedModel:
         dimensions=meta.get("embed_dim"),
         parameters=meta.get("n_parameters"),
         max_seq_length=int(tokens) if isinstance(tokens, int | float) and isfinite(tokens) else None,
+        similarity=meta.get("similarity_fn_name"),
+        recipe={} if batch is None else {"batch_size": batch},
     )
+
+
+def _packages(folder: Path, found: Sequence[Result]) -> dict[str, str]:
+    """Versions of packages, as far as results and their settings name one alone."""
+    named = [{"mteb": result.mteb} for result in found]
+    for place in dict.fromkeys(result.folder for result in found):
+        named += [settings.get("version", {}) for settings in _settings(folder / place)]
+    versions: dict[str, set[str]] = defaultdict(set)
+    for each in named:
+        for package, version in each.items():
+            versions[package] |= {str(version)} if version else set()
+    return {package: one.pop() for package, one in versions.items() if len(one) == 1}
+
+
+def _settings(folder: Path) -> list[dict[str, Any]]:
+    """What mteb's `run_settings.jsonl` beside results says of each task's run; nothing where it is not there."""
+    path = folder / "run_settings.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    try:
+        return [json.loads(line) for line in lines if line.strip()]
+    except ValueError as error:
+        raise RevisionError(f"{path} cannot be read: {error}") from None
 
 
 def _short(result: Result) -> str:

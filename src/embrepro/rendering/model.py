@@ -37,10 +37,19 @@ def spans(words: Words) -> Sequence[str | Code | Link]:
 
 
 @dataclass(frozen=True)
+class Fold:
+    """What a cell opens to: lines under a heading, such as a ranking. A page shows it on demand, other renderers leave it out."""
+
+    title: str
+    lines: Sequence[Value]
+
+
+@dataclass(frozen=True)
 class Value:
     """What one cell of a table says.
 
-    `sort` is what the row is sorted by, `origin` the identifier of an `Origin` that the number opens.
+    `sort` is what the row is sorted by, `origin` the identifier of an `Origin` that the number opens, `folds` what the cell
+    opens to.
     """
 
     text: str
@@ -49,6 +58,7 @@ class Value:
     tone: Tone = ""
     origin: str | None = None
     code: bool = False
+    folds: Sequence[Fold] = ()
 
 
 @dataclass(frozen=True)
