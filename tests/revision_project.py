@@ -18,6 +18,7 @@ import yaml
 from dvc.repo import Repo
 from typer.testing import CliRunner, Result
 
+from embrepro.benchmarking.speed import Latency, Machine, ModelSpeed, RepeatedMeasure, SpeedReport
 from embrepro.cli import app
 from embrepro.files import write_json, write_text
 from embrepro.results import summary as sm
@@ -67,6 +68,7 @@ class State:
     lock: str = "numpy==2.4.6\n"
     candidate: str = "static"
     size_mb: float = 10.0
+    speed: SpeedReport | None = None
 
     def but(self, model: str, task: str, value: np.ndarray | float | str | None) -> State:
         """This state with another finding; None where the task was not requested at all."""
@@ -120,6 +122,32 @@ class State:
             size_mb=self.size_mb,
             recipe={"batch_size": self.batch_size},
         )
+
+
+def benchmarked(ratio: tuple[float, float, float], peak: float) -> SpeedReport:
+    """A benchmark of the candidate, so many times as fast as the baseline."""
+    once = RepeatedMeasure(median=1.0, low=1.0, high=1.0, repeats=6)
+    model = ModelSpeed(
+        model="static",
+        load_seconds=once,
+        peak_memory_mb=peak,
+        throughput=[],
+        latency=Latency(p50=1, p95=1, p99=1, samples=[]),
+        size_mb=10,
+        dimensions=32,
+        parameters=1,
+        max_seq_length=None,
+        normalised=True,
+    )
+    median, low, high = ratio
+    measured = {"static": RepeatedMeasure(median=median, low=low, high=high, repeats=6)}
+    return SpeedReport(
+        baseline="small",
+        machine=Machine(processor="x", cores=2, threads=1, device="cpu", memory_gb=1, system="x"),
+        models={"static": model},
+        throughput_ratio=measured,
+        latency_ratio={"static": once},
+    )
 
 
 def _cell(found: np.ndarray | float | str) -> sm.Cell:
@@ -185,6 +213,9 @@ class Project:
         write_text(self.root / "requirements" / "cpu.lock", state.lock)
         stages = yaml.safe_load(yaml.safe_dump(STAGES))
         stages["stages"]["evaluate"]["outs"] = [f"results/org__{key}" for key in state.found]
+        if state.speed:
+            write_json(self.root / "reports" / "speed.json", state.speed.model_dump())
+            stages["stages"]["aggregate"]["outs"].append("reports/speed.json")
         write_text(self.root / "dvc.yaml", yaml.safe_dump(stages, sort_keys=False))
         with chdir(self.root), Repo() as repository:
             repository.commit(force=True)
@@ -245,7 +276,7 @@ def begin(root: Path) -> Project:
     project.git("init", "--quiet", "--initial-branch=main")
     project.dvc("init", "--quiet")
     project.dvc("config", "core.site_cache_dir", str(root / ".dvc" / "site"))
-    write_text(root / ".gitignore", "/results/\n/.dvc/site/\n")
+    write_text(root / ".gitignore", "/results/\n/reports/speed.json\n/.dvc/site/\n")
     write_text(
         root / "conf" / "gate" / "default.yaml",
         (REPOSITORY / "conf" / "gate" / "default.yaml").read_text("utf-8"),

@@ -11,12 +11,11 @@ import pytest
 import yaml
 from typer.testing import Result
 
-from embrepro.benchmarking.speed import Latency, Machine, ModelSpeed, RepeatedMeasure, SpeedReport
 from embrepro.errors import ConfigError
 from embrepro.regression import gate, revisions
 from embrepro.regression.gate import GateOutcome, MeasureTolerances
 from embrepro.regression.revisions import Side
-from revision_project import BASE, CHANGES, PAIRS, QUERIES, SUMMARIES, Project, copied
+from revision_project import BASE, CHANGES, PAIRS, QUERIES, SUMMARIES, Project, benchmarked, copied
 
 pytest_plugins = ["revision_project"]
 Run = Callable[..., Result]
@@ -287,32 +286,6 @@ class TestMeasures:
         assert measured == {"size_mb", "peak_memory_mb"}
 
 
-def benchmarked(ratio: tuple[float, float, float], peak: float) -> SpeedReport:
-    """A benchmark of the candidate, so many times as fast as the baseline."""
-    once = RepeatedMeasure(median=1.0, low=1.0, high=1.0, repeats=6)
-    model = ModelSpeed(
-        model="static",
-        load_seconds=once,
-        peak_memory_mb=peak,
-        throughput=[],
-        latency=Latency(p50=1, p95=1, p99=1, samples=[]),
-        size_mb=10,
-        dimensions=32,
-        parameters=1,
-        max_seq_length=None,
-        normalised=True,
-    )
-    median, low, high = ratio
-    measured = {"static": RepeatedMeasure(median=median, low=low, high=high, repeats=6)}
-    return SpeedReport(
-        baseline="small",
-        machine=Machine(processor="x", cores=2, threads=1, device="cpu", memory_gb=1, system="x"),
-        models={"static": model},
-        throughput_ratio=measured,
-        latency_ratio={"static": once},
-    )
-
-
 class TestPage:
     def test_it_leads_with_verdict_mean_and_what_changed(self, program: Run, tmp_path: Path) -> None:
         page = tmp_path / "page.md"
@@ -326,6 +299,18 @@ class TestPage:
         assert places == sorted(places)
         assert text[places[2] : places[3]].count(f"| static | {QUERIES} |") == 1
         assert "<details>" in text[places[2] : places[3]]
+
+    def test_the_page_with_charts_shows_the_changed_model_with_its_intervals(
+        self, program: Run, tmp_path: Path
+    ) -> None:
+        page = tmp_path / "page.html"
+        program("gate", "--against", "base", "--revision", "noise", "--html", str(page))
+        text = page.read_text(encoding="utf-8")
+        # One for a wide screen and one for a phone; the model that did not change has none.
+        assert text.count("<svg ") == 2
+        assert "static: change by task from base" in text and "small: change" not in text
+        assert f"{QUERIES} -0.0067" in text
+        assert text.index("Means over tasks") < text.index("<svg ") < text.index("Main scores that changed")
 
     def test_no_mean_is_said_to_have_changed_where_a_task_is_gone(self, judged: Callable) -> None:
         (mean,) = [mean for mean in judged("vanished").comparison.means if mean.model == "static"]

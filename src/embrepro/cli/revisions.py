@@ -129,6 +129,7 @@ def gate(
     revision: Annotated[str, typer.Option(help="What is judged; default: the working tree.")] = "workspace",
     rules: Annotated[Path, typer.Option(help="The rules.")] = kit.CONF / "gate" / "default.yaml",
     markdown: Annotated[Path | None, typer.Option(help="Write a summary for a pull request to this file.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with charts to this file.")] = None,
 ) -> None:
     """Fail a change that made a score really fall or lost one: exit 0, 1 where it fails, 2 where it cannot be judged."""
     with ends_with_2():
@@ -136,13 +137,15 @@ def gate(
         from embrepro.regression import gate as decision
         from embrepro.regression import sides
         from embrepro.regression.pages import GATE_MARKER, gate_page
-        from embrepro.rendering import render_markdown, render_terminal
+        from embrepro.rendering import render_html, render_markdown, render_terminal
 
         chosen, root = decision.rules(kit.find(rules, rules)), Layout().root
         outcome = decision.judge(sides.load(root, against), sides.load(root, revision), chosen)
         page = gate_page(outcome)
         if markdown:
             write_text(markdown, render_markdown.render(page, marker=GATE_MARKER))
+        if html:
+            write_text(html, render_html.render(page))
         render_terminal.show(page)
     if not outcome.passes:
         raise typer.Exit(1)

@@ -1,9 +1,10 @@
-"""Every metric over the commits that changed `reports/metrics.json`."""
+"""Every metric over the commits that changed `reports/metrics.json`, with size, memory and speed as far as they are here."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,6 +13,20 @@ from embrepro.regression.revisions import WORKSPACE, Revision, RevisionError
 
 METRICS = "reports/metrics.json"
 MEANS = ("mean_task", "mean_type")
+
+
+class Mark(BaseModel):
+    """One value with its 95 % interval, if it has any."""
+
+    model_config = ConfigDict(frozen=True)
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+Series = dict[tuple[str, str], list[Mark | None]]
+"""Values over the commits by model and task or measure; None where there is none."""
 
 
 class Point(BaseModel):
@@ -24,6 +39,12 @@ class Point(BaseModel):
     subject: str
     scores: dict[str, dict[str, float | None]] = Field(
         description="score by model and task; means under mean_task and mean_type"
+    )
+    intervals: dict[str, dict[str, tuple[float, float]]] = Field(
+        default_factory=dict, description="of scores by model and task, where the summary has them"
+    )
+    measures: dict[str, dict[str, Mark]] = Field(
+        default_factory=dict, description="size, memory and speed by model, where summary and DVC's cache have them"
     )
     problem: str = Field(default="", description="why the metrics could not be read, if so")
 
@@ -44,11 +65,13 @@ def read(root: Path, until: str = "HEAD") -> list[Point]:
         RevisionError: no such revision, or none whose metrics were committed and none in the working tree.
     """
     points = [_point(root, line) for line in _commits(root, until)]
+    points = [point.model_copy(update=_beside(root, Revision(point.commit, point.commit))) for point in points]
     now = revisions.read_text(root, Revision(WORKSPACE, None), METRICS) if until == "HEAD" else None
     if now is not None:
         scores, problem = _scores(now)
         if not points or points[-1].scores != scores:
-            points.append(Point(commit=WORKSPACE, date="", subject="not committed", scores=scores, problem=problem))
+            point = Point(commit=WORKSPACE, date="", subject="not committed", scores=scores, problem=problem)
+            points.append(point.model_copy(update=_beside(root, Revision(WORKSPACE, None))))
     if not points:
         raise RevisionError(
             f"No commit up to {until} holds {METRICS}. After a run, commit reports/ together with dvc.lock."
@@ -56,11 +79,23 @@ def read(root: Path, until: str = "HEAD") -> list[Point]:
     return points
 
 
-def series(points: list[Point]) -> dict[tuple[str, str], list[float | None]]:
+def series(points: list[Point]) -> Series:
     """Scores over the points by (model, task), tasks in the order of their names and means last."""
     names = {(model, task) for point in points for model, scores in point.scores.items() for task in scores}
     ordered = sorted(names, key=lambda name: (name[0], name[1] in MEANS, name[1]))
-    return {name: [point.scores.get(name[0], {}).get(name[1]) for point in points] for name in ordered}
+    return {(model, task): [_mark(point, model, task) for point in points] for model, task in ordered}
+
+
+def measures(points: list[Point]) -> Series:
+    """Size, memory and speed over the points by (model, measure)."""
+    found = {(model, name): None for point in points for model, known in point.measures.items() for name in known}
+    return {(model, name): [point.measures.get(model, {}).get(name) for point in points] for model, name in found}
+
+
+def _mark(point: Point, model: str, task: str) -> Mark | None:
+    value = point.scores.get(model, {}).get(task)
+    low, high = point.intervals.get(model, {}).get(task, (None, None))
+    return None if value is None else Mark(value=value, low=low, high=high)
 
 
 def _commits(root: Path, until: str) -> list[str]:
@@ -86,6 +121,27 @@ def _point(root: Path, line: str) -> Point:
     commit, date, subject = line.split("\x1f")
     scores, problem = _scores(revisions.read_text(root, Revision(commit, commit), METRICS))
     return Point(commit=commit, date=date, subject=subject, scores=scores, problem=problem)
+
+
+def _beside(root: Path, revision: Revision) -> dict[str, Any]:
+    """Intervals and measures of a state; nothing where its summary cannot be read."""
+    try:
+        side = revisions.load(root, revision.commit or WORKSPACE)
+    except RevisionError:
+        return {}
+    intervals: dict[str, dict[str, tuple[float, float]]] = {}
+    for task in side.run.tasks:
+        for key, cell in task.cells.items():
+            if cell.interval:
+                intervals.setdefault(key, {})[task.name] = (cell.interval.low, cell.interval.high)
+    measured = {
+        key: {
+            name: Mark(value=each.median, low=each.low, high=each.high) if each.repeats > 1 else Mark(value=each.median)
+            for name, each in side.measures(key).items()
+        }
+        for key in side.run.models
+    }
+    return {"intervals": intervals, "measures": measured}
 
 
 def _scores(text: str | None) -> tuple[dict[str, dict[str, float | None]], str]:

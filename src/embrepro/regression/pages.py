@@ -13,9 +13,9 @@ from embrepro.regression.board import Board
 from embrepro.regression.committed import Confirmation, Moved
 from embrepro.regression.diff import RevisionComparison, ScoreChange
 from embrepro.regression.gate import NOTED, GateOutcome, Note
-from embrepro.regression.history import Point, series
+from embrepro.regression.history import Mark, Point, Series, measures, series
 from embrepro.regression.published import CLOSE, ExpectedFile, Judged, MeasuredRun
-from embrepro.rendering.drawing import THIRD, svg_of
+from embrepro.rendering.drawing import THIRD, forest_figure, svg_of
 from embrepro.rendering.formats import DASH
 from embrepro.rendering.formats import score as points
 from embrepro.rendering.model import Code, Column, Document, Figure, Link, Section, Table, Tone, Value, Words
@@ -25,6 +25,7 @@ from embrepro.results.summary import Interval
 
 GATE_MARKER = "embrepro gate"
 _VERDICT_TONES: dict[str, Tone] = {"OK": "good", "close": "warn", "FAIL": "bad", "not run": "even"}
+_MEASURED = "Size and memory in MB; speed as ratios to the baseline, more is faster"
 _LINE_COLOURS = ("candidate", "baseline", "other", "good", "bad", "even")
 
 
@@ -97,21 +98,47 @@ def comparison_page(comparison: RevisionComparison) -> Document:
         title=f"{comparison.old} against {comparison.new}",
         verdict=f"{len(comparison.rows)} scores, {moved} of them different; {len(comparison.changes)} other changes.",
         sections=[
+            Section("comparison", lead=lead, tables=_filled([_means_table(comparison)])),
             Section(
-                "comparison",
-                lead=lead,
+                "scores",
+                figures=_difference_figures(comparison),
                 tables=_filled(
                     [
-                        _means_table(comparison),
                         _scores_table(comparison, comparison.rows, "scores", "Main scores"),
                         _measures_table(comparison),
                         _changes_table(comparison),
                     ]
                 ),
                 notes=comparison.notes,
-            )
+            ),
         ],
     )
+
+
+def _difference_figures(comparison: RevisionComparison) -> list[list[Figure]]:
+    """A chart for each model that changed: its differences by task with their intervals."""
+    figures = []
+    for number, model in enumerate(dict.fromkeys(row.model for row in comparison.rows)):
+        known = [row for row in comparison.rows if row.model == model and not row.incomparable]
+        rows = [_drawn(row, row.difference) for row in known if row.difference is not None]
+        if any(row["estimate"] for row in rows):
+            level = f"paired {100 * comparison.level:g} % intervals"
+            caption = f"{model}: change by task from {comparison.old} to {comparison.new}, with {level}"
+            figures.append([forest_figure(f"changes-{number}", caption, "change of the main score", rows)])
+    return figures
+
+
+def _drawn(row: ScoreChange, difference: float) -> dict[str, Any]:
+    reach = row.interval or Interval(low=difference, high=difference)
+    tone = _tone(difference, row.interval) if row.interval else "untested"
+    return {
+        "task": row.task,
+        "estimate": difference,
+        "low": reach.low,
+        "high": reach.high,
+        "words": _signed(difference),
+        "tone": tone,
+    }
 
 
 def board_page(board: Board) -> Document:
@@ -217,21 +244,22 @@ def gate_page(outcome: GateOutcome) -> Document:
     compared = comparison_page(comparison)
     changed = [row for row in comparison.rows if row.is_changed]
     same = [row for row in comparison.rows if not row.is_changed]
+    reasons = [_findings_table("failures", "Why it fails", outcome.failures, "bad"), _means_table(comparison)]
     tables = [
-        _findings_table("failures", "Why it fails", outcome.failures, "bad"),
-        _means_table(comparison),
         _scores_table(comparison, changed, "changed", "Main scores that changed"),
         _findings_table("remarks", "Worth knowing", outcome.remarks, ""),
         _measures_table(comparison, folded=True),
         _changes_table(comparison),
         _scores_table(comparison, same, "unchanged", "Main scores that did not change", folded=True),
     ]
-    section = compared.sections[0]
     return Document(
         title=f"Regression gate: {verdict}",
         verdict=f"The change {verdict}: {comparison.new} held against {comparison.old}. {_mean_words(comparison)}".rstrip(),
         tone="good" if outcome.passes else "bad",
-        sections=[Section("gate", lead=[compared.verdict, *section.lead], tables=_filled(tables), notes=section.notes)],
+        sections=[
+            Section("gate", lead=[compared.verdict, *compared.sections[0].lead], tables=_filled(reasons)),
+            Section("scores", figures=_difference_figures(comparison), tables=_filled(tables), notes=comparison.notes),
+        ],
     )
 
 
@@ -250,34 +278,62 @@ def _mean_words(comparison: RevisionComparison) -> str:
 
 
 def history_page(points: Sequence[Point], last: int) -> Document:
-    """Every metric over the commits: a chart for every task, and a table of the newest commits."""
+    """Every metric over the commits: a chart for every task and measure, and tables of the newest commits."""
     shown = points[-last:]
     found = series(list(points))
-    models = list(dict.fromkeys(model for model, _ in found))
+    measured = measures(list(points))
+    models = list(dict.fromkeys(model for model, _ in (*found, *measured)))
     labels = [Column(point.label, numeric=True) for point in shown]
     rows = [
-        [Value(model), Value(task), *(Value(_score(value)) for value in values[-last:]), Value(_since_first(values))]
-        for (model, task), values in found.items()
+        [
+            Value(model),
+            Value(task),
+            *(Value(_score(mark.value if mark else None), note=_bounds_of(mark)) for mark in marks[-last:]),
+            Value(_since_first([mark.value if mark else None for mark in marks])),
+        ]
+        for (model, task), marks in found.items()
     ]
     columns = [Column("model"), Column("task"), *labels, Column("since the first", numeric=True)]
+    of_measures = [
+        [
+            Value(model),
+            Value(measure, code=True),
+            *(
+                Value(DASH if mark is None else f"{mark.value:.4g}", note=_range(_reach(mark)))
+                for mark in marks[-last:]
+            ),
+        ]
+        for (model, measure), marks in measured.items()
+    ]
     commits = [[Value(point.label), Value(point.date[:10]), Value(point.subject)] for point in shown]
     return Document(
-        title="Scores over the commits",
+        title="Scores, size and speed over the commits" if measured else "Scores over the commits",
         verdict=f"{len(points)} states of reports/metrics.json, the last {len(shown)} in the table.",
         sections=[
             Section(
                 "history",
                 tables=_filled(
                     [
-                        Table("scores", "Main scores by commit", columns, rows),
+                        Table("scores", "Main scores by commit, with 95 % intervals", columns, rows),
+                        Table("measures", _MEASURED, [Column("model"), Column("measure"), *labels], of_measures),
                         Table("commits", "Commits", [Column(name) for name in ("commit", "date", "subject")], commits),
                     ]
                 ),
-                figures=[_charts(points, found, models)],
+                figures=[_charts(points, found, models), _charts(points, measured, models)],
                 notes=[f"{point.label}: {point.problem}." for point in points if point.problem],
             )
         ],
     )
+
+
+def _reach(mark: Mark | None) -> Interval | None:
+    return None if mark is None or mark.low is None or mark.high is None else Interval(low=mark.low, high=mark.high)
+
+
+def _bounds_of(mark: Mark | None) -> str:
+    """An unsigned interval of a score."""
+    reach = _reach(mark)
+    return f"[{reach.low:.4f}, {reach.high:.4f}]" if reach else ""
 
 
 def _filled(tables: Iterable[Table]) -> list[Table]:
@@ -397,8 +453,7 @@ def _measures_table(comparison: RevisionComparison, *, folded: bool = False) -> 
             ]
         )
     quiet = all(not each.certain or abs(each.worse) <= NOTED for each in comparison.measures)
-    caption = "Size and memory in MB; speed as ratios to the baseline, more is faster"
-    return Table("measures", caption, columns, rows, restack=True, folded=folded and quiet)
+    return Table("measures", _MEASURED, columns, rows, restack=True, folded=folded and quiet)
 
 
 def _range(interval: Interval | None) -> str:
@@ -480,36 +535,60 @@ def _since_first(values: Sequence[float | None]) -> str:
     return _signed(known[-1] - known[0]) if len(known) > 1 else DASH
 
 
-def _charts(
-    points: Sequence[Point], found: dict[tuple[str, str], list[float | None]], models: Sequence[str]
-) -> list[Figure]:
-    legend = [(_LINE_COLOURS[index % len(_LINE_COLOURS)], model) for index, model in enumerate(models)]
+def _charts(points: Sequence[Point], found: Series, models: Sequence[str]) -> list[Figure]:
+    """A chart for each task or measure, a line for each model that has a value."""
     # Two commits may share a short name only if they are one commit; the number keeps their order.
     order = [f"{index:04d} {point.label}" for index, point in enumerate(points)]
     drawn = []
-    for number, task in enumerate(dict.fromkeys(task for _, task in found)):
-        lines = {model: found[model, task] for model in models if (model, task) in found}
+    for name in dict.fromkeys(name for _, name in found):
+        lines = {model: found[model, name] for model in models if (model, name) in found}
         rows: list[dict[str, Any]] = [
-            {"at": at, "model": model, "score": value}
-            for model, values in lines.items()
-            for at, value in zip(order, values, strict=True)
-            if value is not None
+            {"at": at, "model": model, "value": mark.value, "low": mark.low, "high": mark.high}
+            for model, marks in lines.items()
+            for at, mark in zip(order, marks, strict=True)
+            if mark is not None
         ]
         if rows:
-            words = "; ".join(f"{model}: {', '.join(map(_score, values))}" for model, values in lines.items())
-            draw = partial(_draw, rows, order, models, f"history-{number}")
-            drawn.append(Figure(f"history-{number}", task, f"{task} over the commits. {words}.", draw, legend=legend))
+            told = {
+                model: ", ".join(DASH if mark is None else f"{mark.value:.4g}" for mark in marks)
+                for model, marks in lines.items()
+            }
+            words = "; ".join(f"{model}: {values}" for model, values in told.items())
+            caption, title = _DRAWN.get(name, (name, "main score"))
+            legend = [(_colour(models, model), model) for model in lines]
+            draw = partial(_draw, rows, order, models, title, f"history-{name}")
+            drawn.append(
+                Figure(f"history-{name}", caption, f"{caption}, over the commits. {words}.", draw, legend=legend)
+            )
     return drawn
 
 
-def _draw(rows: list[dict[str, Any]], order: list[str], models: Sequence[str], name: str) -> str:
+_DRAWN = {
+    "size_mb": ("Size on disk", "MB"),
+    "peak_memory_mb": ("Memory at its peak", "MB"),
+    "throughput_ratio": ("Throughput, as a multiple of the baseline's", "times"),
+    "latency_ratio": ("Speed of a single query, as a multiple of the baseline's", "times"),
+}
+"""Caption and axis of a measure's chart."""
+
+
+def _colour(models: Sequence[str], model: str) -> str:
+    return _LINE_COLOURS[models.index(model) % len(_LINE_COLOURS)]
+
+
+def _draw(rows: list[dict[str, Any]], order: list[str], models: Sequence[str], title: str, name: str) -> str:
     axis = alt.Axis(labelExpr="slice(datum.label, 5)", labelAngle=-45, grid=False)
-    colours = [LIGHT[_LINE_COLOURS[index % len(_LINE_COLOURS)]] for index in range(len(models))]
+    colours = [LIGHT[_colour(models, model)] for model in models]
     base = alt.Chart(alt.InlineData(values=rows)).encode(
         x=alt.X("at:O", title=None, scale=alt.Scale(domain=order), axis=axis),
-        y=alt.Y("score:Q", title="main score", scale=alt.Scale(zero=False, nice=True), axis=alt.Axis(tickCount=4)),
         color=alt.Color("model:N", scale=alt.Scale(domain=list(models), range=colours), legend=None),
     )
-    points = base.mark_point(filled=True, size=45, opacity=1)
-    chart = alt.layer(base.mark_line(strokeWidth=2), points).properties(width=THIRD, height=130)
-    return svg_of(chart, name)
+    values = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False, nice=True), axis=alt.Axis(tickCount=4))
+    points = base.mark_point(filled=True, size=45, opacity=1).encode(y=values)
+    lines = base.mark_line(strokeWidth=2).encode(y=values)
+    spans = (
+        base.transform_filter("isValid(datum.low)")
+        .mark_rule(strokeWidth=2.5, opacity=0.4)
+        .encode(y=alt.Y("low:Q", title=title, scale=alt.Scale(zero=False, nice=True)), y2="high:Q")
+    )
+    return svg_of(alt.layer(spans, lines, points).properties(width=THIRD, height=130), name)

@@ -10,7 +10,7 @@ import logging
 import subprocess
 import tempfile
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from embrepro.config.messages import suggest
 from embrepro.errors import KitError
 from embrepro.layout import Layout
 from embrepro.results.agreement import expect_agreement, expect_score
+from embrepro.results.summary import Interval
 from embrepro.tasks import samples
 from embrepro.tasks.samples import Samples
 
@@ -44,6 +45,7 @@ class RecordedScore(_Lenient):
 
     status: str
     score: float | None = None
+    interval: Interval | None = None
 
 
 class RecordedTask(_Lenient):
@@ -180,15 +182,26 @@ class Side:
         """The benchmark of the run, if there was one, DVC's cache has it, and it can still be read."""
         if self.files:
             return None
-        path = Layout().speed.as_posix()
-        try:
-            here = self.revision.commit is None
-            content = (self.root / path).read_bytes() if here else self._stored.read_bytes(path)
-        except _not_stored():
+        path = Layout().speed
+        here = self.root / path if self.revision.commit is None else self._cached(path.as_posix())
+        if here is None or not here.is_file():
             return None
+        content = here.read_bytes()
         try:
             return SpeedReport.model_validate_json(content)
         except ValidationError:
+            return None
+
+    def _cached(self, path: str) -> Path | None:
+        """Where DVC's cache has a file that the commit's dvc.lock names; nothing is fetched."""
+        lock = _mapping(read_text(self.root, self.revision, "dvc.lock"))
+        stages = [stage for stage in (lock.get("stages") or {}).values() if isinstance(stage, dict)]
+        hashes = [out.get("md5") for stage in stages for out in stage.get("outs", []) if out.get("path") == path]
+        if not hashes or not hashes[0]:
+            return None
+        try:
+            return Path(_cache(self.root.resolve()).oid_to_path(hashes[0]))
+        except _not_stored():
             return None
 
     @cached_property
@@ -198,6 +211,13 @@ class Side:
 
         logging.getLogger("dvc").setLevel(logging.CRITICAL)
         return DVCFileSystem(repo=Repo(str(self.root), rev=self.revision.commit))
+
+
+@cache
+def _cache(root: Path) -> Any:  # noqa: ANN401 - a store of DVC
+    from dvc.repo import Repo
+
+    return Repo(str(root)).cache.local
 
 
 def resolve(root: Path, name: str) -> Revision:

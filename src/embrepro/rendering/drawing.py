@@ -36,6 +36,54 @@ def figure(
     return Figure(name, caption, words, lambda: svg_of(draw(wide), name), narrow, legend)
 
 
+def forest_figure(name: str, caption: str, title: str, rows: list[dict[str, Any]]) -> Figure:
+    """Differences by task with their intervals, from the greatest gain to the greatest loss.
+
+    Args:
+        name: the figure's identifier.
+        caption: what is shown.
+        title: of the axis.
+        rows: task, estimate, low, high; `words`, the estimate as it is written; `tone`, see `tone_colour`.
+    """
+    rows = sorted(rows, key=lambda row: -row["estimate"])
+    words = "; ".join(f"{row['task']} {row['words']}" for row in rows)
+    legend = [("good", "better"), ("bad", "worse"), ("even", "not distinguishable")]
+    return Figure(
+        name,
+        caption,
+        f"{caption}. {words}.",
+        lambda: svg_of(_forest(rows, title, FULL, 240), name),
+        lambda: svg_of(_forest(rows, title, PHONE, None), f"{name}-narrow"),
+        [*legend, ("untested", "not tested")] if any(row["tone"] == "untested" for row in rows) else legend,
+    )
+
+
+def _forest(rows: list[dict[str, Any]], title: str, width: int, room: int | None) -> Drawing:
+    """Intervals by task; names stand at the side where there is room (in pixels) for them, else above."""
+    order = [row["task"] for row in rows]
+    tasks = alt.Y("task:N", sort=order, title=None, axis=names_axis(room) if room else None)
+    base = alt.Chart(alt.InlineData(values=rows)).encode(y=tasks, color=tone_colour("tone"))
+    spans = base.mark_rule(strokeWidth=2.5, strokeCap="round", opacity=0.55).encode(
+        x=alt.X("low:Q", title=title, scale=alt.Scale(zero=True, nice=True)), x2="high:Q"
+    )
+    points = base.mark_point(filled=True, size=70, opacity=1).encode(
+        x="estimate:Q",
+        shape=alt.Shape(
+            "tone:N",
+            scale=alt.Scale(
+                domain=["good", "bad", "even", "untested"],
+                range=["triangle-right", "triangle-left", "circle", "cross"],
+            ),
+            legend=None,
+        ),
+    )
+    zero = alt.Chart(alt.InlineData(values=[{"x": 0}])).mark_rule(color=LIGHT["muted"], strokeWidth=1).encode(x="x:Q")
+    if room is None:
+        names = names_above(rows, "task", tasks)
+        return alt.layer(zero, spans, points, *names).properties(width=width, height=alt.Step(STEP_BELOW_NAMES))
+    return alt.layer(zero, spans, points).properties(width=width, height=alt.Step(24 if len(rows) < 25 else 17))
+
+
 def svg_of(chart: Drawing, name: str) -> str:
     """The chart as an SVG element for HTML, the same for the same chart whatever was drawn before."""
     styled = chart.configure(background="transparent", font=_FONT, aria=False, padding=2).configure_view(stroke=None)

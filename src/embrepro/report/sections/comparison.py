@@ -4,21 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import altair as alt
-
-from embrepro.rendering.drawing import (
-    FULL,
-    PHONE,
-    STEP_BELOW_NAMES,
-    Drawing,
-    names_above,
-    names_axis,
-    svg_of,
-    tone_colour,
-)
+from embrepro.rendering.drawing import forest_figure
 from embrepro.rendering.formats import DASH, score, score_interval, signed
 from embrepro.rendering.model import Column, Figure, Section, Table, Value
-from embrepro.rendering.palette import LIGHT
 from embrepro.report.cells import (
     compared_keys,
     compares,
@@ -136,6 +124,7 @@ def differences_figure(summary: Summary) -> Figure | None:
             "estimate": 100 * found.estimate,
             "low": 100 * (found.interval.low if found.interval else found.estimate),
             "high": 100 * (found.interval.high if found.interval else found.estimate),
+            "words": signed(found.estimate),
             "tone": {"better": "good", "worse": "bad", "not tested": "untested"}.get(found.outcome, "even"),
         }
         for task in summary.tasks
@@ -143,42 +132,7 @@ def differences_figure(summary: Summary) -> Figure | None:
     ]
     if not rows:
         return None
-    rows.sort(key=lambda row: -row["estimate"])
-    words = "; ".join(f"{row['task']} {signed(row['estimate'] / 100)}" for row in rows)
-    models = f"{summary.candidate} minus {summary.baseline}"
-    legend = [("good", "better"), ("bad", "worse"), ("even", "not distinguishable")]
-    caption = f"Score differences by task: {models}, points of 100, with 95 % intervals"
-    return Figure(
-        "differences",
-        caption,
-        f"{caption}. {words}.",
-        lambda: svg_of(_forest(rows, FULL, 240), "differences"),
-        lambda: svg_of(_forest(rows, PHONE, None), "differences-narrow"),
-        [*legend, ("untested", "not tested")] if any(row["tone"] == "untested" for row in rows) else legend,
+    caption = (
+        f"Score differences by task: {summary.candidate} minus {summary.baseline}, points of 100, with 95 % intervals"
     )
-
-
-def _forest(rows: list[dict[str, Any]], width: int, room: int | None) -> Drawing:
-    """Intervals by task; names stand at the side where there is room (in pixels) for them, else above."""
-    order = [row["task"] for row in rows]
-    tasks = alt.Y("task:N", sort=order, title=None, axis=names_axis(room) if room else None)
-    base = alt.Chart(alt.InlineData(values=rows)).encode(y=tasks, color=tone_colour("tone"))
-    spans = base.mark_rule(strokeWidth=2.5, strokeCap="round", opacity=0.55).encode(
-        x=alt.X("low:Q", title="difference, points", scale=alt.Scale(zero=True, nice=True)), x2="high:Q"
-    )
-    points = base.mark_point(filled=True, size=70, opacity=1).encode(
-        x="estimate:Q",
-        shape=alt.Shape(
-            "tone:N",
-            scale=alt.Scale(
-                domain=["good", "bad", "even", "untested"],
-                range=["triangle-right", "triangle-left", "circle", "cross"],
-            ),
-            legend=None,
-        ),
-    )
-    zero = alt.Chart(alt.InlineData(values=[{"x": 0}])).mark_rule(color=LIGHT["muted"], strokeWidth=1).encode(x="x:Q")
-    if room is None:
-        names = names_above(rows, "task", tasks)
-        return alt.layer(zero, spans, points, *names).properties(width=width, height=alt.Step(STEP_BELOW_NAMES))
-    return alt.layer(zero, spans, points).properties(width=width, height=alt.Step(24 if len(rows) < 25 else 17))
+    return forest_figure("differences", caption, "difference, points", rows)
