@@ -19,7 +19,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from embrepro import numerics
 from embrepro.config.schema import Device, Executor
 from embrepro.errors import ConfigError, KitError
-from embrepro.progress import console
+from embrepro.progress import console, processes
 from embrepro.source_code import code_hash
 
 LOCK = "requirements/ray.lock"
@@ -261,6 +261,7 @@ class _Member:
 
     def start(self, worker: Callable[[], Worker], module: str, expected: dict[str, str]) -> None:
         """Check the environment and make the worker."""
+        processes.collect_rarely()
         console.silence_libraries()
         found = environment(module)
         other = [
