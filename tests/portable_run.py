@@ -66,13 +66,13 @@ def run(folder: Path, workers: int, where: str) -> dict[str, str]:
     from embrepro.config.schema import parse_config
     from embrepro.files import sha256
     from embrepro.layout import Layout
-    from embrepro.pipeline import aggregate, download, encode, evaluate
+    from embrepro.pipeline import aggregate, download, encode, evaluate, scoring
     from embrepro.progress import console
 
     console.silence_libraries()
     console.go_offline()
     if where == IN_THIS_PROCESS:
-        evaluate._score = lambda jobs, *_: ((job.request.name, evaluate._timed(job)[0]) for job in jobs)  # type: ignore[assignment]
+        scoring.score_all = lambda jobs, *_: ((job.request.name, scoring._timed(job)[0]) for job in jobs)  # type: ignore[assignment]
     config = parse_config(values(folder, workers), "this run")
     with tempfile.TemporaryDirectory(dir=folder) as root:
         layout = Layout(Path(root))

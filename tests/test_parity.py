@@ -22,7 +22,7 @@ from embrepro.embeddings import encoding, replay, store
 from embrepro.embeddings.plan import BatchRule
 from embrepro.errors import TaskError
 from embrepro.files import sha256
-from embrepro.pipeline import evaluate
+from embrepro.pipeline import scoring
 from embrepro.sources import models as model_sources
 from embrepro.statistics import estimates
 from embrepro.tasks import encode_requests, first_stage, freezing, registry, samples
@@ -132,7 +132,7 @@ def _by_the_kit(name: str, encoder: Any, known: models.ModelProperties, folder: 
     with samples.collect_samples(task) as collected:
         result = mteb.evaluate(replayed, task, cache=None, co2_tracker=False, show_progress_bar=False).task_results[0]
     replayed.expect_finished()
-    evaluate.expect_complete(result, request)
+    scoring.expect_complete(result, request)
     return result, collected
 
 

@@ -16,7 +16,7 @@ from embrepro.embeddings import store
 from embrepro.errors import ConfigError, KitError
 from embrepro.files import dump_json, make_folder, write_text
 from embrepro.layout import Layout
-from embrepro.pipeline import evaluate, scored
+from embrepro.pipeline import evaluate, scored, scoring
 from embrepro.pipeline.records import TASKS, Record, parameters
 from embrepro.progress import console
 from embrepro.results import comparison
@@ -140,6 +140,6 @@ def _score(
     with tempfile.TemporaryDirectory(prefix="embrepro-") as folder:
         beside = layout.beside(Path(folder))
         record = evaluate.run(config, beside, key, partial(serving.serve, variant))
-        outcomes = {task: record.outcome(task, evaluate.STAGE) for task in tasks}
+        outcomes = {task: record.outcome(task, scoring.STAGE) for task in tasks}
         status = {task: "scored" if outcome.done else outcome.status for task, outcome in outcomes.items()}
         return scored.read_scores(config, beside, key, record, tasks), status
