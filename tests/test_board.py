@@ -127,6 +127,22 @@ class TestFolders:
         assert set(found.left_out) == {"STS13", "STS14"}
         assert any("holds no per-sample scores (STS12)" in note for note in found.notes)
 
+    def test_models_without_any_samples_have_an_order_and_no_ranks(self, program: Run, tmp_path: Path) -> None:
+        for place, name in enumerate(("org__worst", "org__middle", "org__best")):
+            results_of(tmp_path, name, {"STS12": 0.5 + 0.1 * place})
+        found = read(program("board", str(tmp_path), "--json"))
+        assert (list(found["entries"]), found["ranking"]) == (["org__best", "org__middle", "org__worst"], None)
+        said = " ".join(program("board", str(tmp_path)).output.split())
+        assert "There are no ranks: no task has per-sample scores" in said and "beyond doubt" not in said
+
+    def test_what_result_files_do_not_say_is_no_change(self, program: Run, states: Project, tmp_path: Path) -> None:
+        results_of(tmp_path, "org__static", {QUERIES: 0.4})
+        found = json.loads(program("compare", str(tmp_path), "base", "--json").stdout)
+        assert {(one["kind"], one["name"].rpartition(", ")[2]) for one in found["changes"]} == {
+            ("model", "revision"),
+            ("data", "revision"),
+        }
+
     def test_two_folders_are_compared_by_the_models_names(self, program: Run, tmp_path: Path) -> None:
         one = results_of(tmp_path / "one", "org__model", {"STS12": drawn(0.5, 1)})
         other = results_of(tmp_path / "other", "org__model", {"STS12": drawn(0.5, 1) - 0.03}, revision="2")

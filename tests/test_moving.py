@@ -10,6 +10,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+import browser
 from conftest import build_sources
 from embrepro.cli import app
 from embrepro.config.params import read_params
@@ -144,3 +145,31 @@ class TestOfARun:
         assert query[:60] in text and query[:60] not in result.output
         assert text.count(f"Ranked by {moved[RETRIEVAL].old}") == len(moved[RETRIEVAL].samples)
         assert "are two models" in " ".join(result.output.split())
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_row_opens_to_both_rankings_in_a_browser(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    if missing := browser.missing():
+        pytest.skip(f"no {missing}")
+    monkeypatch.chdir(root)
+    path = tmp_path / "moved.html"
+    result = CliRunner().invoke(
+        app, ["explain", "workspace", "--model", "big", "--model", "small", "--html", str(path)]
+    )
+    assert result.exit_code == 0, result.output
+    with browser.opened() as page:
+        page.load(path, width=width)
+        assert page.run("document.documentElement.scrollWidth") <= width
+        row = f"document.querySelector('#{RETRIEVAL} details.fold')"
+        page.run(f"document.querySelector('#{RETRIEVAL} details.more').open = true")
+        assert not page.run(f"{row}.querySelector('ol').checkVisibility()")
+        page.run(f"{row}.querySelector('summary').click()")
+        assert page.run(
+            f"[...{row}.querySelectorAll('ol')].map((one) => one.checkVisibility() && one.children.length)"
+        ) == [5, 5]
+        assert page.run("document.documentElement.scrollWidth") <= width
+        assert not [one for one in page.reports() if one["method"] in ("Log", "Runtime.exceptionThrown")]

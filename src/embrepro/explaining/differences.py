@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from embrepro.config.messages import suggest
 from embrepro.regression import diff
-from embrepro.regression.diff import Change, ScoreChange
+from embrepro.regression.diff import NOT_REQUESTED, UNKNOWN, Change, ScoreChange
 from embrepro.regression.revisions import RecordedModel, RevisionError, Side
 
 Cause = Literal[
@@ -48,7 +48,6 @@ _OF_KIND: dict[str, Cause] = {
     "configuration": "code and settings",
     "input": "code and settings",
 }
-_UNKNOWN = ("", "null", "absent", "no_revision_available")
 
 
 class _Document(BaseModel):
@@ -92,17 +91,16 @@ def compare(old: Side, new: Side, models: Sequence[str] = ()) -> Differences:
     pair = _pair(old, new, models)
     comparison = diff.compare(old, new, only=pair)
     compared = old.run.models[pair[0]], new.run.models[pair[1]]
-    known_changes = [change for change in comparison.changes if _is_recorded(change, old, new)]
-    found = [each for change in known_changes if (each := _difference(change, pair)) is not None]
+    found = [each for change in comparison.changes if (each := _difference(change, pair)) is not None]
     if "static" in [model.family for model in compared]:
         # One side says nothing of it, as it is nothing: the embedding of a text is a mean of that text's tokens.
-        found = [each for each in found if each.cause != "batch" or not {each.old, each.new} & {*_UNKNOWN}]
+        found = [each for each in found if each.cause != "batch" or not {each.old, each.new} & {*UNKNOWN}]
     return Differences(
         old=old.revision.label,
         new=new.revision.label,
         old_key=pair[0],
         new_key=pair[1],
-        scores=comparison.rows,
+        scores=[row for row in comparison.rows if NOT_REQUESTED not in (row.old_status, row.new_status)],
         found=found,
         unknown=[*_unknown(old, new, *compared)],
         two_models=pair[0] != pair[1]
@@ -167,18 +165,11 @@ def _preferred(pairs: list[tuple[str, str]], new: Side) -> list[tuple[str, str]]
     return candidates or pairs
 
 
-def _is_recorded(change: Change, old: Side, new: Side) -> bool:
-    """Whether a change is one: what result files of mteb do not say is none, nor a package that they alone name."""
-    if change.kind == "package" and (old.files or new.files):
-        return change.old not in _UNKNOWN and change.new not in _UNKNOWN
-    return not any(side.files and value in _UNKNOWN for side, value in ((old, change.old), (new, change.new)))
-
-
 def _difference(change: Change, pair: tuple[str, str]) -> Difference | None:
     """A change by its cause; None where one side does not record it, which says nothing."""
     if change.kind == "configuration" and not change.name.startswith(("device.", "tasks.", *_prefixes(pair))):
         return None
-    if change.kind in ("model", "data") and (change.old in _UNKNOWN or change.new in _UNKNOWN):
+    if change.kind in ("model", "data") and (change.old in UNKNOWN or change.new in UNKNOWN):
         recorded = change.name.endswith(("max_seq_length", "normalised")) or "recipe." in change.name
         if not recorded or change.kind == "data":
             return None
@@ -217,5 +208,9 @@ def _unknown(old: Side, new: Side, before: RecordedModel, after: RecordedModel) 
         lacking += ["device and numerics"] if not side.run.recipe else []
         if lacking:
             yield f"{side.revision.label} does not record {', '.join(lacking)}."
+    alone = [name for name in dict.fromkeys([*old.tasks, *new.tasks]) if name not in old.tasks or name not in new.tasks]
+    if alone:
+        named = ", ".join(alone if len(alone) <= 3 else [*alone[:3], "\u2026"])
+        yield f"Asked for on one side alone, and left out: {len(alone)} {'task' if len(alone) == 1 else 'tasks'} ({named})."
     if "native" in (old.run.recipe.get("numerics"), new.run.recipe.get("numerics")):
         yield "Native numerics move with the processor and the number of threads, which summaries do not record."

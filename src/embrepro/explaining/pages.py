@@ -9,8 +9,9 @@ from embrepro.explaining.differences import ROUNDED, SWITCHED, Difference, Diffe
 from embrepro.explaining.moving import Found, MovedSample, MovedTask, SampleOutcome
 from embrepro.explaining.switching import CLOSE, Attribution, Switched
 from embrepro.regression.diff import ScoreChange
+from embrepro.rendering.drawing import forest_figure
 from embrepro.rendering.formats import DASH, score, signed, signed_interval
-from embrepro.rendering.model import Column, Document, Fold, Section, Table, Tone, Value
+from embrepro.rendering.model import Column, Document, Figure, Fold, Section, Table, Tone, Value
 
 _TEXT = 200
 """Characters of a text that stand in its row; the whole text is there when it is opened."""
@@ -25,7 +26,7 @@ def explanation_page(
 ) -> Document:
     """What is different, what was switched, the share of the difference that each step closed, and what samples moved."""
     switched = None if isinstance(attribution, str) else attribution
-    tables = [_causes_table(differences.found), _scores_table(differences.scores, switched)]
+    tables = [_causes_table(differences.found), _scores_table(differences, switched)]
     if switched:
         tables.insert(0, _steps_table(switched))
     return Document(
@@ -36,6 +37,7 @@ def explanation_page(
             Section(
                 "explanation",
                 "What differs" if moved else "",
+                figures=_figures(differences),
                 tables=[table for table in tables if table.rows],
                 notes=[*_notes(differences, attribution)],
             ),
@@ -124,11 +126,43 @@ def _causes_table(found: list[Difference]) -> Table:
     return Table("causes", caption, columns, rows, restack=True, folded=len(rows) > _LISTED)
 
 
-def _scores_table(rows: list[ScoreChange], attribution: Attribution | None) -> Table:
-    columns = [Column("Task"), Column("before", numeric=True), Column("now", numeric=True)]
+def _figures(differences: Differences) -> list[list[Figure]]:
+    """Every difference with its interval, where any has one."""
+    rows = [
+        {
+            "task": row.task,
+            "estimate": 100 * row.difference,
+            "low": 100 * (row.interval.low if row.interval else row.difference),
+            "high": 100 * (row.interval.high if row.interval else row.difference),
+            "words": signed(row.difference),
+            "tone": _outcome(row),
+        }
+        for row in differences.scores
+        if row.difference is not None and not row.incomparable
+    ]
+    if not any(row.interval for row in differences.scores) or not any(row["estimate"] for row in rows):
+        return []
+    caption = f"From {' to '.join(_heads(differences))}: differences by task, points of 100, with paired 95 % intervals"
+    return [[forest_figure("differences", caption, "difference, points", rows)]]
+
+
+def _outcome(row: ScoreChange) -> str:
+    if row.interval is None:
+        return "untested"
+    return "good" if row.interval.low > 0 else "bad" if row.interval.high < 0 else "even"
+
+
+def _heads(differences: Differences) -> tuple[str, str]:
+    """What the two sides are called where there is little room."""
+    keys = differences.old_key, differences.new_key
+    return keys if differences.two_models else (differences.old, differences.new)
+
+
+def _scores_table(differences: Differences, attribution: Attribution | None) -> Table:
+    rows, heads = differences.scores, _heads(differences) if differences.two_models else ("before", "now")
+    columns = [Column("Task"), *(Column(head, numeric=True) for head in heads)]
     columns += [Column("difference", note="paired 95 %", numeric=True)]
     columns += [Column("reached", note="by the steps", numeric=True)] if attribution else []
-    columns += [Column("note", wide=True)]
     shown = []
     for row in rows:
         values = [Value(DASH if value is None else score(value), sort=value) for value in (row.old, row.new)]
@@ -139,7 +173,9 @@ def _scores_table(rows: list[ScoreChange], attribution: Attribution | None) -> T
             values.append(Value(DASH if reached is None else score(reached), sort=reached))
         note = row.incomparable or (attribution.left_out.get(row.task, "") if attribution else "")
         shown.append([Value(row.task), *values, Value(note)])
-    return Table("scores", "Main scores \u00d7 100", columns, shown, restack=True)
+    if any(row[-1].text for row in shown):
+        columns.append(Column("note", wide=True))
+    return Table("scores", "Main scores \u00d7 100", columns, [row[: len(columns)] for row in shown], restack=True)
 
 
 def _notes(differences: Differences, attribution: Attribution | str) -> list[str]:
@@ -186,9 +222,8 @@ def _moved_section(moved: MovedTask, *, folded: bool) -> Section:
     rows = [_sample_row(moved, each, named=several) for each in moved.samples]
     if len(columns) == 4:
         rows = [[row[0], *row[2:]] for row in rows]
-    return Section(
-        moved.task, moved.task, lead=[told], tables=[Table(f"moved-{moved.task}", caption, columns, rows, restack=True)]
-    )
+    table = Table(f"moved-{moved.task}", caption, columns, rows, restack=True, folded=folded)
+    return Section(moved.task, moved.task, lead=[told], tables=[table])
 
 
 def _sample_row(moved: MovedTask, sample: MovedSample, *, named: bool) -> list[Value]:

@@ -35,7 +35,7 @@ class BoardEntry(_Document):
 
 
 class Board(_Document):
-    """Models side by side; `ranking` needs three that have a score on every task."""
+    """Models side by side; `ranking` needs three that have a score on every task, and per-sample scores of some task."""
 
     sides: list[str]
     tasks: dict[str, str] = Field(description="mteb's task type by task")
@@ -98,13 +98,24 @@ def rank(found: Sequence[Side]) -> Board:
     scored = {label: dict(_scored(each, shared, reasons)) for label, each in labelled.items()}
     entries = [_entry(label, each, scored[label], shared) for label, each in labelled.items()]
     seed = found[0].params.get("seed")
+    ranked = ranking.rank(scored, shared, seed if isinstance(seed, int) else 0)
+    notes = [f"{reason} ({', '.join(dict.fromkeys(tasks))})." for reason, tasks in reasons.items()]
+    if ranked and ranked.untested.keys() == shared.keys():
+        # Without any uncertainty every difference would count as certain.
+        ranked = None
+        notes.insert(
+            0,
+            "There are no ranks: no task has per-sample scores of every model, so nothing says how certain a difference is.",
+        )
+    elif not ranked:
+        notes.insert(0, f"A ranking needs three models with a score on each of the {len(shared)} tasks.")
     return Board(
         sides=_labels(found),
         tasks=shared,
         left_out=left_out,
         entries=sorted(entries, key=lambda one: (one.mean_task is None, -(one.mean_task or 0.0), one.label)),
-        ranking=ranking.rank(scored, shared, seed if isinstance(seed, int) else 0),
-        notes=[f"{reason} ({', '.join(dict.fromkeys(tasks))})." for reason, tasks in reasons.items()],
+        ranking=ranked,
+        notes=notes,
     )
 
 

@@ -17,6 +17,8 @@ from embrepro.tasks.samples import Samples
 
 NOT_REQUESTED = "not requested"
 OTHER_DATA = "other data"
+UNKNOWN = ("", "null", "absent", "{}", "no_revision_available")
+"""What a change says of a side that does not record a thing, mteb's own word included."""
 ComparedMeasure = Literal["size_mb", "peak_memory_mb", "throughput_ratio", "latency_ratio"]
 """Files on disk; memory at its peak; texts in a second, and time of a query, as ratios to the baseline measured in turn."""
 LESS_IS_BETTER: frozenset[str] = frozenset({"size_mb", "peak_memory_mb"})
@@ -130,7 +132,7 @@ def compare(old: Side, new: Side, *, alpha: float = 0.05, only: tuple[str, str] 
         rows=rows,
         means=means,
         measures=[each for pair in compared for each in _measures(old, new, pair)],
-        changes=[*_changes(old, new, compared)],
+        changes=[change for change in _changes(old, new, compared) if _is_recorded(change, old, new)],
         notes=[*_notes(old, new, compared, rows)],
     )
 
@@ -312,6 +314,18 @@ def _changes(old: Side, new: Side, pairs: list[tuple[str, str]]) -> Iterator[Cha
     yield from _differing("configuration", old.params, new.params)
     if old.inputs and new.inputs:
         yield from _differing("input", old.inputs, new.inputs)
+
+
+def _is_recorded(change: Change, old: Side, new: Side) -> bool:
+    """Whether a change is one: what result files of mteb do not say is none, nor a package that they alone name.
+
+    Nor is a setting of a configuration beside a side that has none, such as a lone summary.
+    """
+    if change.kind == "configuration":
+        return bool(old.params and new.params)
+    if change.kind == "package" and (old.files or new.files):
+        return change.old not in UNKNOWN and change.new not in UNKNOWN
+    return not any(side.files and value in UNKNOWN for side, value in ((old, change.old), (new, change.new)))
 
 
 def _differing(kind: ChangeKind, old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterator[Change]:

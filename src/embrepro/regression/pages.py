@@ -149,7 +149,6 @@ def board_page(board: Board) -> Document:
     scores = _board_table(board, folded=found is not None)
     tables += [scores, ranking.pairs_table(found)] if found else [scores]
     said = [f"{task} does not count: {why}." for task, why in board.left_out.items()]
-    few = [f"A ranking needs three models with a score on each of the {len(board.tasks)} tasks."]
     return Document(
         title=f"{len(board.entries)} models of {', '.join(board.sides)}",
         verdict=ranking.leaders_sentence(found)
@@ -160,7 +159,7 @@ def board_page(board: Board) -> Document:
                 "board",
                 tables=tables,
                 figures=[[ranking.ranks_figure(found)]] if found else [],
-                notes=[*(ranking.ranking_notes(found) if found else few), *board.notes, *said],
+                notes=[*(ranking.ranking_notes(found) if found else []), *board.notes, *said],
             )
         ],
     )
