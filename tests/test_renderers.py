@@ -246,6 +246,27 @@ class TestTerminal:
         render_terminal.show(Document("t", [Section("s", notes=["[bold red]x[/] \x1b[31mred"])]), console=console)
         assert "[bold red]x[/]" in out.getvalue() and "\x1b[31m" not in out.getvalue()
 
+    @pytest.mark.parametrize("width", [46, 52])
+    def test_a_table_that_nearly_fits_has_its_notes_below(self, width: int) -> None:
+        columns = [
+            Column("Model"),
+            Column("Mean", note="over tasks", numeric=True),
+            Column("Wins, losses", note="by task"),
+        ]
+        row = [Value("static_minilm_float32"), Value("55.29", note="p < 0.001"), Value("59, 25", note="24 of 108 even")]
+        out = io.StringIO()
+        table = Table("t", "Models", columns, [row], restack=True)
+        render_terminal.show(Document("t", [Section("s", tables=[table])]), console=Console(file=out, width=width))
+        shown = [line.rstrip() for line in out.getvalue().splitlines() if line.strip()]
+        assert max(map(len, shown)) <= width
+        first = next(place for place, line in enumerate(shown) if line.startswith("static_minilm_float32"))
+        assert "55.29" in shown[first] and "59, 25" in shown[first]
+        assert shown[first + 1].split("(") == [
+            " " * 22,
+            "p < 0.001) ",
+            "24 of 108 even)" if width == 52 else "24 of 108",
+        ]
+
     @pytest.mark.parametrize(("width", "lines"), [(40, 5), (200, 2)])
     def test_a_table_that_does_not_fit_becomes_cards(self, width: int, lines: int) -> None:
         columns = [Column(name) for name in ("task", "old", "new", "note")]
@@ -256,6 +277,18 @@ class TestTerminal:
         shown = [line for line in out.getvalue().splitlines() if line.strip()]
         assert max(map(len, shown)) <= width
         assert len(shown) == lines + (width == 200)
+
+    @pytest.mark.parametrize("terminal", [True, False])
+    def test_many_rows_that_were_folded_and_do_not_fit_are_named_in_a_terminal_and_written_to_a_pipe(
+        self, terminal: bool
+    ) -> None:
+        rows = [[Value("x" * 30), Value("y" * 30)] for _ in range(9)]
+        table = Table("t", "Pairs", [Column("one"), Column("other")], rows, restack=True, folded=True)
+        out = io.StringIO()
+        console = Console(file=out, width=40, force_terminal=terminal, color_system=None)
+        render_terminal.show(Document("t", [Section("s", tables=[table])]), console=console)
+        assert ("Pairs: 9 rows, too wide" in out.getvalue()) == terminal
+        assert ("y" * 30 in out.getvalue()) != terminal
 
     def test_folded_tables_may_be_left_as_one_line(self) -> None:
         out = io.StringIO()

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import altair as alt
 
-from embrepro.regression.board import Board
+from embrepro.regression.board import Board, BoardEntry
 from embrepro.regression.committed import Confirmation, Moved
 from embrepro.regression.diff import RevisionComparison, ScoreChange
 from embrepro.regression.gate import NOTED, GateOutcome, Note
@@ -143,7 +143,7 @@ def _drawn(row: ScoreChange, difference: float) -> dict[str, Any]:
 
 def board_page(board: Board) -> Document:
     """Models of many states and folders by their mean, with ranks where there are three or more, and their scores by task."""
-    notes = {entry.label: ", ".join(entry.sides) for entry in board.entries}
+    notes = {entry.label: _sides(board, entry) for entry in board.entries}
     found = board.ranking
     tables = [ranking.ranking_table(found, notes), ranking.robustness_table(found)] if found else []
     scores = _board_table(board, folded=found is not None)
@@ -165,6 +165,11 @@ def board_page(board: Board) -> Document:
     )
 
 
+def _sides(board: Board, entry: BoardEntry) -> str:
+    """Where a model was found, unless there is but one place."""
+    return ", ".join(entry.sides) if len(board.sides) > 1 else ""
+
+
 def _board_table(board: Board, *, folded: bool) -> Table:
     columns = [
         Column("Model"),
@@ -173,7 +178,7 @@ def _board_table(board: Board, *, folded: bool) -> Table:
     ]
     rows = [
         [
-            Value(entry.label, note=", ".join(entry.sides)),
+            Value(entry.label, note=_sides(board, entry)),
             Value(
                 "missing" if entry.mean_task is None else points(entry.mean_task),
                 sort=entry.mean_task,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from rich.console import Console
 from rich.table import Table as RichTable
@@ -11,10 +12,14 @@ from rich.text import Text
 from embrepro.rendering.model import Code, Document, Section, Table, Value, Words, spans
 from embrepro.rendering.text import visible
 
+MOST_CARDS = 8
+"""Rows up to which a folded table that does not fit into a terminal is shown all the same, row by row in several lines."""
 WIDE = 200
 """Columns of a terminal that is none, such as a log file: there is no edge to wrap at."""
 
 _STYLES = {"good": "green", "bad": "bold red", "even": "dim", "warn": "yellow", "missing": "yellow"}
+_SHORT = 9
+"""Characters up to which a text stays on one line."""
 _WIDE_COLUMN = 30
 """Columns that a long text takes at least, over several lines."""
 
@@ -54,7 +59,14 @@ def _show_section(section: Section, unfold: bool, console: Console) -> None:
             continue
         if table.folded and not unfold:
             console.print(escape(f"{table.caption}: {len(table.rows)} not shown"), style="dim")
-        elif table.restack and _least_width(table) > console.width:
+        elif _least_width(table) <= console.width:
+            console.print(_rich_table(table))
+        elif widths := _stacked_widths(table, console.width):
+            console.print(_rich_table(table, widths))
+        elif table.folded and console.is_terminal and len(table.rows) > MOST_CARDS:
+            said = "too wide for this terminal; a file or a pipe gets them"
+            console.print(escape(f"{table.caption}: {len(table.rows)} rows, {said}"), style="dim")
+        elif table.restack:
             _print_cards(table, console)
         else:
             console.print(_rich_table(table))
@@ -70,29 +82,59 @@ def _words(words: Words) -> Text:
     return escape("".join(texts))
 
 
-def _cell(value: Value) -> Text:
+def _cell(value: Value, between: str = " ") -> Text:
     style = _STYLES.get(value.tone, "")
     if not value.note:
         return escape(value.text, style)
     note = value.note if value.note.startswith("[") else f"({value.note})"
-    return Text.assemble(escape(value.text, style), " ", escape(note, "dim"))
+    return Text.assemble(escape(value.text, style), between, escape(note, "dim"))
 
 
-def _rich_table(table: Table) -> RichTable:
+def _rich_table(table: Table, widths: Sequence[int] | None = None) -> RichTable:
+    """A table with a line for each row; with widths of its columns, with notes below what they are about."""
     found = RichTable(
         box=None,
         pad_edge=False,
+        collapse_padding=widths is not None,
         header_style="bold",
         title=escape(table.caption),
         title_justify="left",
         show_footer=False,
     )
-    for column in table.columns:
-        head = f"{column.title} ({column.note})" if column.note else column.title
-        found.add_column(escape(head), overflow="fold", justify="right" if column.numeric else "left")
+    between = "\n" if widths else " "
+    for column, width in zip(table.columns, widths or [None] * len(table.columns), strict=True):
+        head = f"{column.title}{between}({column.note})" if column.note else column.title
+        justify: Literal["left", "right"] = "right" if column.numeric else "left"
+        found.add_column(escape(head), overflow="fold", justify=justify, width=width, vertical="top")
     for row in (*table.rows, *table.footer):
-        found.add_row(*map(_cell, row))
+        found.add_row(*(_cell(value, between) for value in row))
     return found
+
+
+def _stacked_widths(table: Table, room: int) -> list[int]:
+    """Widths of columns that have notes below and long words in lines; none where a line would break within a word.
+
+    Numbers stay whole, and no text takes more than about three lines.
+    """
+    rows: Sequence[Sequence[Value]] = (*table.rows, *table.footer)
+    least, most = [], []
+    for index, column in enumerate(table.columns):
+        cells = [row[index] for row in rows]
+        words = [word for text in (column.title, f"({column.note})") for word in text.split()]
+        numbers = [text for cell in cells for text in (cell.text, f"({cell.note})") if column.numeric]
+        texts = [text for cell in cells for text in (cell.text, f"({cell.note})") if not column.numeric]
+        words += [word for text in texts for word in text.split()]
+        third = max([min(len(text), max(_SHORT, len(text) // 3 + 1)) for text in texts], default=0)
+        least.append(max([*map(len, words), *map(len, numbers), third]))
+        most.append(max([least[-1], *map(len, texts)]))
+    spare = room - sum(least) - (len(least) - 1)
+    if spare < 0:
+        return []
+    for index in sorted(range(len(least)), key=lambda one: most[one] - least[one]):
+        more = min(spare, most[index] - least[index])
+        least[index] += more
+        spare -= more
+    return least
 
 
 def _print_cards(table: Table, console: Console) -> None:
