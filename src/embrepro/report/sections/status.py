@@ -57,7 +57,8 @@ def _of_many(cells: Mapping[str, Cell | None]) -> list[Value]:
     notes = dict.fromkeys(filter(None, map(_first_stage, cells.values())))
     return [
         Value(f"{scored} of {len(cells)}", note="; ".join(notes), sort=scored, tone="missing" if lost else "good"),
-        Value("; ".join(f"{', '.join(keys)}: {why}" for why, keys in lost.items()) or DASH),
+        # An empty cell is left out on a phone.
+        Value("; ".join(f"{', '.join(keys)}: {why}" for why, keys in lost.items())),
     ]
 
 
