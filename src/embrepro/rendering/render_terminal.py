@@ -102,10 +102,10 @@ def _rich_table(table: Table, widths: Sequence[int] | None = None) -> RichTable:
         show_footer=False,
     )
     between = "\n" if widths else " "
-    for column, width in zip(table.columns, widths or [None] * len(table.columns), strict=True):
+    for place, column in enumerate(table.columns):
         head = f"{column.title}{between}({column.note})" if column.note else column.title
         justify: Literal["left", "right"] = "right" if column.numeric else "left"
-        found.add_column(escape(head), overflow="fold", justify=justify, width=width, vertical="top")
+        found.add_column(escape(head), overflow="fold", justify=justify, width=widths[place] if widths else None)
     for row in (*table.rows, *table.footer):
         found.add_row(*(_cell(value, between) for value in row))
     return found
