@@ -19,6 +19,8 @@ ARITHMETIC = """
 import sys
 from embrepro import numerics
 numerics.pin(sys.argv[1])
+import importlib.util
+importlib.util.find_spec("torch")  # as transformers asks whether it is there, before it loads it
 import hashlib, numpy, scipy.linalg, torch
 torch.set_num_threads(1)
 random = numpy.random.default_rng(0)

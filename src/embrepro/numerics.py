@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import importlib.util
 import mmap
 import os
 import platform
@@ -25,7 +24,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
@@ -149,14 +148,15 @@ class _AfterTorch(MetaPathFinder):
         """The specification of torch alone, whose loading is followed by the call."""
         if fullname != "torch":
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec("torch")
+        # Whoever asks may only want to know whether torch is there, so the next one is answered alike.
+        spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
             load = spec.loader.exec_module
 
             def load_and_make_alike(module: ModuleType) -> None:
                 load(module)
                 _make_mkl_alike()
+                sys.meta_path.remove(self)
 
             spec.loader.exec_module = load_and_make_alike  # type: ignore[method-assign]
         return spec
