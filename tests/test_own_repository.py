@@ -24,7 +24,7 @@ from embrepro.config.params import read_params, write_params
 from embrepro.errors import ConfigError, KitError
 from embrepro.own_repository import generated, inputs, starting, upgrading
 from embrepro.own_repository.generated import InitChoices, KitOrigin
-from embrepro.own_repository.record import current, read_record
+from embrepro.own_repository.record import RECORD, current, read_record
 from embrepro.regression import committed, revisions
 
 PIPELINE = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
@@ -86,6 +86,17 @@ class TestInit:
         with pytest.raises(KitError, match=r"holds dvc\.yaml, conf/config\.yaml already.*Move them elsewhere"):
             starting.start(tmp_path, InitChoices())
         assert sorted(path.name for path in tmp_path.iterdir()) == [".git", "conf", "dvc.yaml"]
+
+    @pytest.mark.parametrize(
+        "lost", [[RECORD], [RECORD, "params.yaml"], [RECORD, "params.yaml", "conf/model/mine.yaml"]]
+    )
+    def test_one_that_was_cut_short_is_finished_by_the_next(self, made: Path, lost: list[str]) -> None:
+        before = {name: (made / name).read_text() for name in ("params.yaml", "conf/model/mine.yaml")}
+        for name in lost:
+            (made / name).unlink()
+        starting.start(made, InitChoices(origin=ORIGIN))
+        assert {name: (made / name).read_text() for name in before} == before
+        assert read_record(made).choices.origin == ORIGIN
 
     def test_it_adds_to_ignore_files_and_leaves_a_readme_alone(self, tmp_path: Path) -> None:
         subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)

@@ -49,10 +49,11 @@ def start(root: Path, choices: InitChoices) -> list[str]:
     written = [name for name, text in wanted.items() if current(root, name) != text]
     for name in written:
         put(root, name, wanted[name])
-    write_record(root, InitRecord(choices=choices, files=wanted))
     values = compose_values(conf=root / "conf")
     parse_config(values, "conf/")
     write_params(values, root / PARAMS)
+    # The last, since it says that all is there.
+    write_record(root, InitRecord(choices=choices, files=wanted))
     return [*written, str(RECORD), str(PARAMS)]
 
 
@@ -105,7 +106,8 @@ def _expect_place(root: Path) -> None:
 
 def _expect_free(root: Path, wanted: Mapping[str, str]) -> None:
     """Refuse where a file is there and says otherwise; what ends in marks of its own is added to instead."""
-    paths = [*wanted, str(PARAMS), "dvc.lock"]
+    cut_short = all(current(root, name) == text for name, text in wanted.items())
+    paths = [*wanted, "dvc.lock", *([] if cut_short else [str(PARAMS)])]
     taken = [name for name in paths if name not in BLOCKS and (root / name).exists()]
     taken = [name for name in taken if name not in wanted or current(root, name) != wanted[name]]
     if taken:
