@@ -12,7 +12,7 @@ import pytest
 from typer.testing import Result
 
 from embrepro.files import write_json
-from embrepro.regression import board, sides
+from embrepro.regression import board, revisions, sides
 from embrepro.regression.revisions import RevisionError
 from embrepro.tasks import samples
 from revision_project import PAIRS, QUERIES, SUMMARIES, Project, _frame, drawn
@@ -93,6 +93,25 @@ class TestBoard:
         found = read(program("board", "--json"))
         assert [side.split(" ")[0] for side in found["sides"]] == ["workspace", "HEAD", "faster"]
         assert len(found["entries"]) == 3
+
+    def test_what_shares_no_task_with_the_newest_experiment_is_named_and_left_out(
+        self, states: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The last commit's recorded run often has other tasks than a sweep."""
+        folder = results_of(tmp_path, "org__other", {"STS12": 0.5})
+        monkeypatch.setattr(board, "names", lambda _: [str(folder), "base", "faster"])
+        found = board.load_all(states.root)
+        assert [side.split(" ")[0] for side in found.sides] == ["base", "faster"]
+        assert found.notes[-1].endswith("is not on this board: the others share no task with it.")
+
+    def test_what_dvc_remembers_of_an_applied_experiment_is_none(self, states: Project) -> None:
+        """`dvc exp apply` leaves two commits beside the experiments, the last commit and what it replaced."""
+        before = revisions.experiments(states.root)
+        states.git("update-ref", "refs/exps/apply/ORIG_HEAD", "HEAD")
+        try:
+            assert revisions.experiments(states.root) == before
+        finally:
+            states.git("update-ref", "-d", "refs/exps/apply/ORIG_HEAD")
 
     def test_two_models_are_shown_without_ranks(self, program: Run) -> None:
         found = read(program("board", "base", "--json"))

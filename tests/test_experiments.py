@@ -192,7 +192,8 @@ def test_what_cannot_be_kept_changes_nothing(checkout: Experiments) -> None:
     before = checkout.run("git", "status", "--short")
     assert "subsets" in checkout.run("embrepro", "keep", code=1)
     assert checkout.run("git", "status", "--short") == before
-    assert "nothing" in checkout.run("embrepro", "keep", "nothing", code=1)
+    # DVC would apply half of an experiment that failed: its name is on a queue, and no result under it.
+    assert "no experiment of that name has ended well" in checkout.run("embrepro", "keep", "nothing", code=1)
     assert "name of an experiment" in checkout.run("embrepro", "keep", "--", "--help", code=1)
 
 

@@ -59,7 +59,7 @@ def board(
         from embrepro.regression.pages import board_page
 
         root = Layout().root
-        found = boards.load(root, sides or boards.names(root))
+        found = boards.load(root, sides) if sides else boards.load_all(root)
         show(board_page(found), found.model_dump() if as_json else None, style)
 
 

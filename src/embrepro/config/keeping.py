@@ -72,10 +72,24 @@ def keep(experiment: str | None = None) -> list[Path]:
 def _apply(experiment: str) -> None:
     if experiment.startswith("-"):
         raise ConfigError(f"Expected the name of an experiment, got {experiment!r}; `dvc exp show` lists them.")
+    if not _has_ended(experiment):
+        raise KitError(
+            f"There is nothing to keep of '{experiment}': no experiment of that name has ended well. `dvc exp show` lists them; "
+            f"`dvc queue logs {experiment}` says why one failed."
+        )
     command = [sys.executable, "-m", "dvc", "exp", "apply", experiment]
     applied = subprocess.run(command, capture_output=True, text=True, check=False)
     if applied.returncode != 0:
         raise KitError(f"dvc exp apply {experiment} failed: {applied.stderr.strip() or applied.stdout.strip()}")
+
+
+def _has_ended(experiment: str) -> bool:
+    """Whether git has the result of an experiment; DVC would apply half of one that failed, and then say what is missing."""
+    named = ["git", "for-each-ref", "--count=1", f"refs/exps/??/*/{experiment}"]
+    commit = ["git", "rev-parse", "--verify", "--quiet", f"{experiment}^{{commit}}"]
+    return any(
+        subprocess.run(ask, capture_output=True, text=True, check=False).stdout.strip() for ask in (named, commit)
+    )
 
 
 def _write_conf(wanted: Mapping[str, Any]) -> None:

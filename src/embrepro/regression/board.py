@@ -75,6 +75,24 @@ def names(root: Path) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def load_all(root: Path) -> Board:
+    """Read whatever `names` finds, and rank what shares a task; the newest experiment decides what others are held to.
+
+    Raises:
+        RevisionError, KitError: as `names`, `sides.load` and `rank`.
+    """
+    together: list[Side] = []
+    apart: list[str] = []
+    for side in [sides.load(root, name) for name in reversed(names(root))]:
+        if together and not _tasks([side, *together])[0]:
+            apart.append(side.revision.label)
+        else:
+            together.insert(0, side)
+    board = rank(together)
+    said = [f"{label} is not on this board: the others share no task with it." for label in apart]
+    return board.model_copy(update={"notes": [*board.notes, *said]})
+
+
 def load(root: Path, asked: Sequence[str]) -> Board:
     """Read all sides and rank what they found; errors are those of `sides.load` and `rank`."""
     return rank([sides.load(root, name) for name in dict.fromkeys(asked)])

@@ -29,7 +29,7 @@ from embrepro.tasks.samples import Samples
 WORKSPACE = "workspace"
 _SHORT = 8
 # Below refs/exps, beside the experiments, DVC keeps its own state and its queue.
-_NOT_EXPERIMENTS = ("refs/exps/exec/", "refs/exps/stash", "refs/exps/celery/")
+_NOT_EXPERIMENTS = ("refs/exps/exec/", "refs/exps/stash", "refs/exps/celery/", "refs/exps/apply/")
 
 
 class RevisionError(KitError):
