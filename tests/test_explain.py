@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import mteb
+import numpy as np
 import pytest
 import yaml
+from sentence_transformers.sentence_transformer.modules import Normalize
 from typer.testing import CliRunner, Result
 
 import tiny_mirror
 from conftest import build_dense_model, build_static_model
 from embrepro import models
 from embrepro.cli import app
-from embrepro.config.schema import Config, parse_config
+from embrepro.config.schema import Config, Device, ModelConfig, parse_config
 from embrepro.explaining import differences, switching
 from embrepro.explaining.pages import explanation_page
 from embrepro.explaining.switching import Attribution
@@ -187,6 +189,39 @@ def test_the_command_says_it_and_another_models_files_are_not_switched(
     said = switching.attribute(ran.config, ran.layout, differences.compare(old, new, [key]), old, new)
     assert isinstance(said, str)
     assert "the files of neither run's model are on this machine" in said
+
+
+@pytest.mark.parametrize("family", ["static", "dense"])
+def test_embeddings_are_normalised_and_cut_as_the_model_itself_does_it_and_encoded_once(
+    family: str, tmp_path: Path, static_folder: Path
+) -> None:
+    """To the last bit, a half-precision model included, against sentence-transformers' own module and truncation."""
+    folder = static_folder if family == "static" else build_dense_model(tmp_path / "dense")
+    model = ModelConfig(org="test", name=family, family=family, folder=str(folder))  # type: ignore[arg-type]
+    device = Device(name="cpu", numerics="portable", batch_tokens=1024)
+    texts = ["one two", "three", "one two", "four all any"]
+    asked: list[str] = []
+    bare: Any = models.load(folder, model, device)
+    for name in [name for name, module in bare.named_children() if isinstance(module, Normalize)]:
+        del bare[int(name)]
+    kept = switching._Embedded()
+
+    def encode(inputs: list[str], **named: Any) -> Any:
+        asked.extend(inputs)
+        return bare.encode(inputs, **named)
+
+    for normalised in (True, False):
+        other: Any = models.load(folder, model, device)
+        for name in [name for name, module in other.named_children() if isinstance(module, Normalize)]:
+            del other[int(name)]
+        if normalised:
+            other.append(Normalize())
+        for length in (8, 16):
+            found = kept.encode(encode, texts, normalised=normalised, length=length, prompt="")
+            expected = other.encode(texts, truncate_dim=length, prompt="")
+            assert found.dtype == expected.dtype
+            np.testing.assert_array_equal(found, expected)
+    assert asked == ["one two", "three", "four all any"]
 
 
 class TestWhatDiffers:

@@ -186,8 +186,9 @@ def _notes(differences: Differences, attribution: Attribution | str) -> list[str
     if isinstance(attribution, str):
         return [attribution, *notes]
     off = max(abs(attribution.again[task] - attribution.recorded[task]) for task in attribution.recorded)
+    exact = f" to within {off:.1g}" if off else ", to the last digit"
     again = (
-        f"{attribution.start} was scored again on this machine first, with its own numbers to within {off:.1g}."
+        f"{attribution.start} was scored again on this machine first, with its own numbers{exact}."
         if off <= CLOSE
         else f"{attribution.start} does not come out the same on this machine, by up to {off:.4f}: "
         "packages, processor or the data's content are the cause of that part."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import embrepro.models
 from embrepro.config.schema import Config, ModelConfig
 from embrepro.explaining.differences import ROUNDED, UNLIMITED, Cause, Differences, known
 from embrepro.explaining.observing import Observed, observe
+from embrepro.files import fingerprint
 from embrepro.layout import Layout
 from embrepro.progress import console
 from embrepro.regression.diff import ScoreChange
@@ -245,14 +247,19 @@ def _scores(found: Mapping[str, Observed]) -> dict[str, float]:
     return {task: each.score for task, each in found.items()}
 
 
+_MOST_KEPT = 500_000
+"""Embeddings that are kept for the next state; of 384 dimensions they take 0.8 GB."""
+
+
 class _Trial:
-    """Scores tasks by mteb with a model in any state."""
+    """Scores tasks by mteb with a model in any state; texts are encoded again only where a switch touches their encoding."""
 
     def __init__(
         self, config: Config, model: ModelConfig, snapshot: Path, layout: Layout, requests: Sequence[Request]
     ) -> None:
         self._config, self._model, self._snapshot = config, model, snapshot
         self._layout, self._requests = layout, requests
+        self._kept: dict[str, _Embedded] = {}
 
     def __call__(self, state: ModelState) -> dict[str, Observed]:
         """What mteb makes of the model in a state, by task."""
@@ -274,16 +281,65 @@ class _Trial:
             changed["prompts"] = state["prompts"]
         model = self._model.model_copy(update={**changed, "max_seq_length": None})
         loaded: Any = embrepro.models.load(self._snapshot, model, self._config.device)
-        if "normalisation" in state:
-            for name in [name for name, module in loaded.named_children() if isinstance(module, Normalize)]:
-                del loaded[int(name)]
-            if state["normalisation"]:
-                loaded.append(Normalize())
+        names = [name for name, module in loaded.named_children() if isinstance(module, Normalize)]
+        for name in names:
+            del loaded[int(name)]
         _cut(loaded, int(state.get("max length", UNLIMITED)))
         known_of = embrepro.models.describe(loaded)
-        if (length := state.get("dimensions")) and length < (known_of.dimensions or 0):
-            loaded.truncate_dim = int(length)
+        # What is done to an embedding once it is there needs no text to be encoded again.
+        encoding = fingerprint(
+            {cause: value for cause, value in state.items() if cause not in ("normalisation", "dimensions")}
+        )
+        if encoding not in self._kept and sum(len(kept.rows) for kept in self._kept.values()) > _MOST_KEPT:
+            self._kept.clear()
+        kept = self._kept.setdefault(encoding, _Embedded())
+        length = int(state.get("dimensions") or known_of.dimensions or 0)
+        normalised = bool(state.get("normalisation", names))
+        loaded.encode = partial(kept.encode, loaded.encode, normalised=normalised, length=length)
         return embrepro.models.wrap(loaded, model, "", known_of)
+
+
+class _Embedded:
+    """Embeddings of texts by prompt and text, as a model gives them before they are normalised or cut."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, str], Any] = {}
+
+    def encode(
+        self,
+        encode: Callable[..., Any],
+        inputs: Sequence[str],
+        *,
+        normalised: bool,
+        length: int,
+        convert_to_tensor: bool = False,
+        **named: Any,  # noqa: ANN401 - what sentence-transformers takes
+    ) -> Any:  # noqa: ANN401 - as sentence-transformers gives it
+        """What `SentenceTransformer.encode` gives for a model that ends with a Normalize module or not, and is cut or not.
+
+        Args:
+            encode: of the model without a Normalize module and whole.
+            inputs: texts, (texts,).
+            normalised: whether embeddings are brought to unit length, in the model's dtype.
+            length: dimensions that are left after that.
+            convert_to_tensor: whether a tensor is wanted, else an array.
+            **named: handed on.
+        """
+        import torch
+
+        prompt = str((named.get("prompt"), named.get("prompt_name")))
+        texts = [str(text) for text in inputs]
+        missing = [text for text in dict.fromkeys(texts) if (prompt, text) not in self.rows]
+        if missing:
+            found = encode(missing, convert_to_tensor=True, **named).cpu()
+            self.rows |= {(prompt, text): row for text, row in zip(missing, found, strict=True)}
+        rows = torch.stack([self.rows[prompt, text] for text in texts])
+        if normalised:
+            rows = torch.nn.functional.normalize(rows, p=2, dim=1)
+        rows = rows[:, :length]
+        if convert_to_tensor:
+            return rows
+        return (rows.float() if rows.dtype == torch.bfloat16 else rows).numpy()
 
 
 def _cut(loaded: Any, tokens: int) -> None:  # noqa: ANN401 - a loaded model
