@@ -10,6 +10,7 @@ import report_data
 from embrepro.benchmarking import speed as sp
 from embrepro.rendering import drawing, render_html, render_markdown
 from embrepro.report import run_report
+from embrepro.report.sections import status
 from embrepro.results import comparison
 from embrepro.results import summary as sm
 from embrepro.results.comparison import Scored
@@ -289,3 +290,10 @@ def test_labels_cover_no_point_and_no_other_label() -> None:
         assert left >= 0 and right <= 265
         others = [*boxes[:place], *boxes[place + 1 :], *marks]
         assert not any(left < one[1] and one[0] < right and top < one[3] and one[2] < bottom for one in others), place
+
+
+def test_the_models_that_lost_a_task_are_named_by_reason() -> None:
+    scored, lost = sm.Cell(status="scored", score=0.5), sm.Cell(status="not in the mirror")
+    count, why = status._of_many({"a": scored, "b": lost, "c": None, "d": lost})
+    assert (count.text, count.tone) == ("1 of 4", "missing")
+    assert why.text == "b, d: not in the mirror; c: not run"

@@ -10,22 +10,44 @@ from embrepro.rendering.model import Column, Section, Table, Value
 from embrepro.report.cells import are_many, model_keys, turned
 from embrepro.results.summary import ModelCard, Summary
 
-_PROVENANCE = ("Revision", "SHA-256 of the content", "Served by", "Licence", "Distilled from")
+_ORIGINS = ("Revision", "SHA-256 of the content", "Served by", "Licence", "Distilled from")
+_WIDE = ("Served by", "Distilled from")
+_RECIPE = "Recipe: "
 
 
 def section(summary: Summary) -> Section:
-    """Model cards side by side; of many, one row each, and where they come from below."""
+    """Model cards side by side; of many, one row each, and below where they come from and how they were made."""
     cards = models_table(summary)
-    tables = [cards]
-    if are_many(summary):
-        found = [[row for row in cards.rows if (row[0].text in _PROVENANCE) == apart] for apart in (False, True)]
-        found[1] += [row for row in found[0] if row[0].text.startswith("Recipe")]
-        found[0] = [row for row in found[0] if row not in found[1]]
-        origins = replace(cards, id="models-origins", caption="Where each model comes from", folded=True)
-        tables = [
-            turned(replace(table, rows=rows), "Model") for table, rows in zip((cards, origins), found, strict=True)
-        ]
+    tables = _by_model(cards) if are_many(summary) else [cards]
     return Section("models", "Model cards", tables=tables, short="Models")
+
+
+def _by_model(cards: Table) -> list[Table]:
+    """The cards with a row for each model, in as many tables as have room for their columns."""
+    parts: dict[str, list[Sequence[Value]]] = {"": [], "origins": [], "recipes": []}
+    for row in cards.rows:
+        name = row[0].text
+        parts["recipes" if name.startswith(_RECIPE) else "origins" if name in _ORIGINS else ""].append(row)
+    captions = {"origins": "Where each model comes from", "recipes": "How each model was encoded and distilled"}
+    return [
+        _with_wide(
+            turned(
+                replace(
+                    cards, id=f"models-{part}".rstrip("-"), caption=captions.get(part, cards.caption), rows=rows,
+                    folded=bool(part),
+                ),
+                "Model",
+            )
+        )
+        for part, rows in parts.items()
+        if rows
+    ]  # fmt: skip
+
+
+def _with_wide(table: Table) -> Table:
+    """The same with room for sentences."""
+    columns = [replace(column, wide=column.title in _WIDE) for column in table.columns]
+    return replace(table, columns=columns)
 
 
 def models_table(summary: Summary) -> Table:
@@ -49,7 +71,7 @@ def models_table(summary: Summary) -> Table:
         _card_row("Similarity", [card.similarity for card in cards]),
         _card_row("Size on disk, MB", [card.size_mb and f"{card.size_mb:.1f}" for card in cards]),
         _card_row("Distilled from", [card.distilled_from for card in cards]),
-        *[_card_row(f"Recipe: {name}", [card.recipe.get(name) for card in cards]) for name in recipe],
+        *[_card_row(f"{_RECIPE}{name}", [card.recipe.get(name) for card in cards]) for name in recipe],
     ]
     kept = [row for row in rows if any(value.text != DASH for value in row[1:])]
     columns = [Column("Property"), *[Column(key, note=summary.models[key].role) for key in keys]]
