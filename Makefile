@@ -9,9 +9,10 @@ DEVICE ?= cpu
 SBOM ?= sbom
 SEED ?= 1
 VENV := .venv
-# One worker a core, four at the most, as each takes some GB; JOBS=0 runs the tests in one process.
+# One worker a core, four at the most, as each takes some GB; JOBS=0 runs the tests in one process. A worker takes whole modules,
+# whose fixtures (a project that has run, an image) are then made once.
 JOBS ?= $(shell cores=$$(nproc); echo $$((cores < 4 ? cores : 4)))
-PARALLEL := --numprocesses=$(JOBS) --dist=loadgroup
+PARALLEL := --numprocesses=$(JOBS) --dist=loadfile --no-loadscope-reorder
 LOCK_TOOLS := .cache/lock-tools
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHON

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -163,23 +164,23 @@ def copy_repository(target: Path) -> None:
             shutil.copy2(source, target / name)
 
 
+def build_cpu_image(**environment: str) -> subprocess.CompletedProcess[str]:
+    """Build the CPU image of this working tree where it is not there, on the base that EMBREPRO_TEST_BASE names."""
+    words = ["make", "images", "IMAGES=cpu", f"BASE={os.environ.get('EMBREPRO_TEST_BASE', '')}"]
+    # Two modules need it, and may run side by side.
+    with FileLock(Path(tempfile.gettempdir()) / "embrepro-test-image.lock"):
+        return subprocess.run(
+            words, cwd=REPOSITORY, env=os.environ | environment, capture_output=True, text=True, check=False
+        )
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together, on one of xdist's workers, the tests of a module, and all tests that build or run images.
-
-    Their fixtures (a project that has run, an image) are made once a worker. What takes longest starts first, so
-    that no worker ends long before the other.
-    """
-    cost: Counter[str] = Counter()
+    """Put the modules that take longest first: xdist's workers take whole modules, and should end together."""
+    cost: Counter[Path] = Counter()
     for item in items:
-        group = "docker" if item.get_closest_marker("docker") else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
-        cost[group] += 20 if item.get_closest_marker("slow") else 1
-
-    def order(item: pytest.Item) -> tuple[bool, int]:
-        group = item.get_closest_marker("xdist_group").args[0]  # type: ignore[union-attr]
-        return group != "docker", -cost[group]
-
-    items.sort(key=order)
+        cost[item.path] += 20 if item.get_closest_marker("slow") else 1
+        cost[item.path] += 1000 if item.get_closest_marker("docker") else 0
+    items.sort(key=lambda item: -cost[item.path])
 
 
 @pytest.fixture(scope="session")

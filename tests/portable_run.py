@@ -94,14 +94,14 @@ def run(folder: Path, workers: int, where: str) -> dict[str, str]:
         return {str(path.relative_to(layout.root)): sha256(path) for path in found}
 
 
-def main(what: str, folder: Path, workers: str = "1", where: str = "") -> None:
+def main(what: str, folder: str, workers: str = "1", where: str = "") -> None:
     """Build, or run and print."""
     if what == "build":
-        build(folder)
+        build(Path(folder).resolve())
     else:
-        sys.stdout.write(f"\n{json.dumps(run(folder, int(workers), where))}\n")
+        sys.stdout.write(f"\n{json.dumps(run(Path(folder).resolve(), int(workers), where))}\n")
 
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent))
-    main(sys.argv[1], Path(sys.argv[2]).resolve(), *sys.argv[3:])
+    main(*sys.argv[1:])

@@ -40,12 +40,9 @@ def test_search(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_scale(tmp_path: Path) -> None:
-    scale.main(f"--documents 300 --workers 1 2 --folder {tmp_path}/scratch --out {tmp_path}/s.json".split())
+    scale.main(f"--documents 300 --workers 2 --folder {tmp_path}/scratch --out {tmp_path}/s.json".split())
     rows = read_json(tmp_path / "s.json")["rows"]
-    assert [(row["workers"], row["stage"]) for row in rows] == [
-        *((1, stage) for stage in ("download", "encode", "evaluate", "aggregate")),
-        *((2, stage) for stage in ("encode", "evaluate")),
-    ]
+    assert [row["stage"] for row in rows] == ["download", "encode", "evaluate", "aggregate"]
     assert all(row["seconds"] > 0 and row["peak_GB"] > 0 for row in rows)
 
 

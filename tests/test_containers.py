@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 import yaml
 
-from conftest import REPOSITORY, build_static_model, copy_repository
+from conftest import REPOSITORY, build_cpu_image, build_static_model, copy_repository
 from embrepro import cli, containers
 from embrepro.config.compose import compose_values
 from embrepro.config.params import read_params
@@ -275,10 +275,7 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
 
 def _build_image(engine: Engine) -> bool:
     base = os.environ.get("EMBREPRO_TEST_BASE", "")
-    words = ["make", "images", "IMAGES=cpu", f"BASE={base}"]
-    built = subprocess.run(
-        words, cwd=REPOSITORY, env=os.environ | {"ENGINE": engine.program}, capture_output=True, check=False
-    )
+    built = build_cpu_image(ENGINE=engine.program)
     assert built.returncode == 0 or not base, built.stderr[-2000:]
     return built.returncode == 0
 

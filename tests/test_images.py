@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from conftest import build_cpu_image
+
 ROOT = Path(__file__).resolve().parent.parent
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 LOCKED_DOWN = ["--rm", "--network", "none", "--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL"]
@@ -45,13 +47,7 @@ def engine(*arguments: str) -> subprocess.CompletedProcess[str]:
 def image() -> str:
     """Return the CPU image of this working tree, built if it is not there."""
     base = os.environ.get("EMBREPRO_TEST_BASE", "")
-    built = subprocess.run(
-        ["make", "images", "IMAGES=cpu", f"BASE={base}"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    built = build_cpu_image()
     if built.returncode and not base:
         pytest.skip(f"THE PINNED BASE COULD NOT BE HAD OR BUILT UPON, images untested: {built.stderr[-300:]}")
     assert built.returncode == 0, built.stdout[-2000:] + built.stderr[-2000:]

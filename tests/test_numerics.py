@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+import portable_run
+import preloaded
+from conftest import REPOSITORY
 from embrepro import numerics
 
-PROGRAM = Path(__file__).with_name("portable_run.py")
 EMULATOR = shutil.which("qemu-x86_64")
 ARITHMETIC = """
 import sys
@@ -105,11 +107,18 @@ def test_arithmetic_that_is_not_pinned_gives_others() -> None:
 
 @pytest.mark.slow
 def test_a_run_through_all_stages_does_not_depend_on_its_workers(tmp_path: Path) -> None:
-    def program(*words: str) -> str:
-        command = [sys.executable, str(PROGRAM), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=500).stdout
+    portable_run.build(tmp_path)
 
-    program("build", str(tmp_path))
-    found = [json.loads(program("run", str(tmp_path), *words).splitlines()[-1]) for words in (("1", "here"), ("3",))]
-    assert found[0] == found[1]
-    assert len(found[0]) >= 3 + 3 * 4 + 3 * 4 + 2
+    def run(workers: int, where: str = "") -> dict[str, str]:
+        code = f"import portable_run\nportable_run.main('run', {str(tmp_path)!r}, {str(workers)!r}, {where!r})"
+        command = [str(preloaded.programs() / "python-with-libraries"), code]
+        paths = os.pathsep.join([str(REPOSITORY / "src"), str(REPOSITORY / "tests")])
+        said = subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=500, env={**os.environ, "PYTHONPATH": paths}
+        )
+        found: dict[str, str] = json.loads(said.stdout.splitlines()[-1])
+        return found
+
+    here, there = run(1, portable_run.IN_THIS_PROCESS), run(3)
+    assert here == there
+    assert len(here) >= 3 + 3 * 4 + 3 * 4 + 2

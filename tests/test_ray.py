@@ -16,6 +16,7 @@ import polars as pl
 import pytest
 import yaml
 
+import preloaded
 import tiny_mirror
 from conftest import REPOSITORY, build_dense_model, build_static_model
 from embrepro import models
@@ -96,7 +97,7 @@ def configure(folder: Path, values: dict[str, Any] | None = None, **executor: st
 
 
 def start(folder: Path, variables: dict[str, str], *words: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "embrepro.cli", *words]
+    command = [str(preloaded.programs() / "embrepro"), *words]
     return subprocess.Popen(
         command, cwd=folder, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

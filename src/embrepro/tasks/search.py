@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +33,8 @@ WHITESPACE = (
     "\u2028\u2029\u202f\u205f\u3000"
 )
 """What Python strips from a text: written down, since looking through all characters takes a tenth of a second."""
+
+_NOTHING = (np.empty(0, dtype=np.float32), np.empty(0, dtype=np.int64))
 
 
 class BestDocuments:
@@ -56,9 +59,17 @@ class BestDocuments:
             first: place of the chunk's first document in the corpus.
         """
         # A sum of all is as quick as memory, and NaN where one is (or where infinities cancel out).
-        odd = np.isnan(_torch_sums(scores))
-        for row, is_odd, pushed in zip(scores, odd, self._pushed, strict=True):
-            values, places = self._best(row, pushed.worst, holds_nan=is_odd)
+        asked = np.isnan(_torch_sums(scores))
+        best: list[tuple[np.ndarray, np.ndarray]] = []
+        for number, (row, pushed) in enumerate(zip(scores, self._pushed, strict=True)):
+            found = None if asked[number] else self._best(row, pushed.worst)
+            asked[number] = found is None
+            best.append(found or _NOTHING)
+        # NaN is the largest of all to torch, and equals nothing; which of equal scores it takes first is its own affair.
+        for number, values, places in zip(np.flatnonzero(asked), *self._torch_topk(scores[asked]), strict=True):
+            reached = ~(values < self._pushed[number].worst)
+            best[number] = values[reached], places[reached]
+        for (values, places), pushed in zip(best, self._pushed, strict=True):
             pushed.push(values, places + first)
 
     def heaps(self, ids: pa.ChunkedArray) -> list[Iterable[tuple[float, str]]]:
@@ -70,23 +81,25 @@ class BestDocuments:
         names = _Names(ids, [place for pushed in self._pushed for place in pushed.places])
         return [pushed.pairs(names) for pushed in self._pushed]
 
-    def _best(self, row: np.ndarray, worst: float, *, holds_nan: bool) -> tuple[np.ndarray, np.ndarray]:
-        """What `torch.topk` takes from a chunk, in its order, as far as it reaches `worst`: scores and places."""
+    def _best(self, row: np.ndarray, worst: float) -> tuple[np.ndarray, np.ndarray] | None:
+        """What `torch.topk` takes from a chunk, in its order, as far as it reaches `worst`: scores and places.
+
+        None where scores are equal, and it has to be asked.
+        """
         taken = min(self._taken, len(row))
-        if holds_nan:
-            # NaN is the largest of all to torch, and equals nothing.
-            return _torch_topk(row, taken)
         places = np.flatnonzero(row >= (worst if worst > -math.inf else self._guess(row, taken)))
         if worst == -math.inf and len(places) < taken:
             places = np.flatnonzero(row >= np.partition(row, len(row) - taken)[len(row) - taken])
         values = row[places]
         order = np.argsort(values)[::-1][: taken + 1]
         values, places = values[order], places[order]
-        if (values[1:] == values[:-1]).any():
-            values, places = _torch_topk(row, taken)
-            reached = values >= worst
-            return values[reached], places[reached]
-        return values[:taken], places[:taken]
+        return None if (values[1:] == values[:-1]).any() else (values[:taken], places[:taken])
+
+    def _torch_topk(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        import torch
+
+        values, places = torch.topk(torch.from_numpy(rows), min(self._taken, rows.shape[1]), largest=True)
+        return values.numpy(), places.numpy()
 
     @staticmethod
     def _guess(row: np.ndarray, taken: int) -> float:
@@ -194,8 +207,8 @@ def _heap(entries: list[Any], top_k: int, heap: list[Any] | None = None) -> list
     room = top_k - len(heap)
     for entry in entries[:room]:
         heapq.heappush(heap, entry)
-    for entry in entries[room:]:
-        heapq.heappushpop(heap, entry)
+    # A loop that runs in C.
+    deque(map(partial(heapq.heappushpop, heap), entries[room:]), maxlen=0)
     return heap
 
 
@@ -204,13 +217,6 @@ def _torch_sums(scores: np.ndarray) -> np.ndarray:
     import torch
 
     return torch.from_numpy(scores).sum(dim=1).numpy()
-
-
-def _torch_topk(row: np.ndarray, taken: int) -> tuple[np.ndarray, np.ndarray]:
-    import torch
-
-    values, places = torch.topk(torch.from_numpy(row), taken, largest=True)
-    return values.numpy(), places.numpy()
 
 
 def search_corpus(
