@@ -66,7 +66,8 @@ class BestDocuments:
             asked[number] = found is None
             best.append(found or _NOTHING)
         # NaN is the largest of all to torch, and equals nothing; which of equal scores it takes first is its own affair.
-        for number, values, places in zip(np.flatnonzero(asked), *self._torch_topk(scores[asked]), strict=True):
+        rows = np.flatnonzero(asked).tolist()
+        for number, values, places in zip(rows, *self._torch_topk(scores[asked]), strict=True):
             reached = ~(values < self._pushed[number].worst)
             best[number] = values[reached], places[reached]
         for (values, places), pushed in zip(best, self._pushed, strict=True):
