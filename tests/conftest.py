@@ -10,6 +10,11 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from embrepro import numerics
+
+# Before numeric libraries are loaded: processes side by side, each with a thread for every core, fight for them.
+os.environ.update(numerics.ONE_THREAD)
+
 import numpy as np
 import pytest
 from filelock import FileLock
