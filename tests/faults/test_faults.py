@@ -16,7 +16,7 @@ TESTS = Path(__file__).parents[1]
 def test_no_fault_fakes_a_number_or_loses_data() -> None:
     path = os.pathsep.join([str(TESTS.parent / "src"), str(TESTS)])
     done = subprocess.run(
-        [sys.executable, "-m", "faults", "--seed", "7", "--count", "30", "--seconds", "12"],
+        [sys.executable, "-m", "faults", "--seed", "7", "--count", "30", "--seconds", "8"],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": path},
