@@ -110,11 +110,15 @@ class Work:
     def _write_state(self) -> None:
         self._written = time.time()
         state = {**self._state, "done": self._done, "started": self._started, "updated": self._written}
+        unfinished = self._file.with_suffix(".unfinished")
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = self._file.with_suffix(".unfinished")
-            unfinished.write_text(json.dumps(state), encoding="utf-8")
-            unfinished.replace(self._file)
+            try:
+                unfinished.write_text(json.dumps(state), encoding="utf-8")
+                unfinished.replace(self._file)
+            finally:
+                # A signal may come between the two.
+                unfinished.unlink(missing_ok=True)
         except OSError:
             # Watching is a convenience: a run on a read-only place must not die of it
             pass
