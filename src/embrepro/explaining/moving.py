@@ -112,13 +112,14 @@ def find(
         KitError: frozen data or a run's scores are not as they were written.
     """
     requests = {request.name: request for request in requested.resolve(config.tasks, layout.root)}
+    compared = _Compared(config, differences, (old, new), attribution)
     found = []
     for row in differences.scores:
         if row.old is None or row.new is None:
             continue
         console.say(f"explain: what moved on {row.task}")
         why = row.incomparable or _why_not(requests.get(row.task), layout, (old, new))
-        seen = why or _seen(config, layout, differences, old, new, attribution, row, requests)
+        seen = why or _seen(compared, row, requests[row.task])
         if isinstance(seen, str) and not why and abs(row.new - row.old) < ROUNDED:
             seen = "the two scores are the same"
         found.append(
@@ -127,6 +128,16 @@ def find(
             else _moved(requests[row.task], layout, row.metric, seen, most)
         )
     return found
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """What is compared: two runs, what differs between them, and what switching gave."""
+
+    config: Config
+    differences: Differences
+    runs: tuple[Side, Side]
+    attribution: Attribution | str
 
 
 @dataclass(frozen=True)
@@ -146,23 +157,15 @@ def _why_not(request: Request | None, layout: Layout, sides: tuple[Side, Side]) 
     return ""
 
 
-def _seen(
-    config: Config,
-    layout: Layout,
-    differences: Differences,
-    old: Side,
-    new: Side,
-    attribution: Attribution | str,
-    row: ScoreChange,
-    requests: Mapping[str, Request],
-) -> _Seen | str:
+def _seen(compared: _Compared, row: ScoreChange, request: Request) -> _Seen | str:
+    differences, attribution = compared.differences, compared.attribution
     keys = differences.old_key, differences.new_key
-    kept = [side.samples(key, row.task) for side, key in zip((old, new), keys, strict=True)]
+    kept = [side.samples(key, row.task) for side, key in zip(compared.runs, keys, strict=True)]
     if (missing := next((each for each in kept if isinstance(each, str)), None)) is None:
         names = keys if keys[0] != keys[1] else (differences.old, differences.new)
         runs = [
-            _with_rankings(config, layout, side, key, requests[row.task], found)
-            for side, key, found in zip((old, new), keys, kept, strict=True)
+            _with_rankings(compared.config, side, key, request, found)
+            for side, key, found in zip(compared.runs, keys, kept, strict=True)
             if isinstance(found, Samples)
         ]
         return _Seen(names, (runs[0], runs[1]))
@@ -175,7 +178,7 @@ def _seen(
     return missing
 
 
-def _with_rankings(config: Config, layout: Layout, side: Side, key: str, request: Request, found: Samples) -> Observed:
+def _with_rankings(config: Config, side: Side, key: str, request: Request, found: Samples) -> Observed:
     """A run's per-sample scores, with rankings where its embeddings are here and give just these scores."""
     score = side.tasks[request.name].cells[key].score or 0.0
     if request.searched and not side.files and key in config.models:
