@@ -219,7 +219,6 @@ class TestPullRequestSummary:
         assert pages[0].read_bytes() == pages[1].read_bytes()
 
     def test_text_from_a_run_cannot_become_markup_or_a_mention(self, states: Project, tmp_path: Path) -> None:
-        from embrepro.regression.pages import gate_page
         from embrepro.rendering import render_markdown
 
         old = revisions.load(states.root, "base")
@@ -229,7 +228,7 @@ class TestPullRequestSummary:
             for task in old.run.tasks
         ]
         new = revisions.Side(old.root, old.revision, old.run.model_copy(update={"tasks": tasks}))
-        text = render_markdown.render(gate_page(gate.judge(old, new, gate.rules(RULES))), marker="x")
+        text = render_markdown.render(gate.gate_page(gate.judge(old, new, gate.rules(RULES))), marker="x")
         assert "<img" not in text and "@everyone" not in text and "[link](" not in text
         table = [line for line in text.splitlines() if line.startswith("| score lost")]
         assert {line.replace("\\|", "").count("|") for line in table} == {5}

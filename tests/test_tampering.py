@@ -18,7 +18,7 @@ from embrepro.files import fingerprint, sha256, write_json
 from embrepro.layout import Layout
 from embrepro.pipeline import aggregate, check, encode, evaluate, report
 from embrepro.pipeline.records import Record
-from embrepro.regression import diff, published, revisions
+from embrepro.regression import diff, reproduced, revisions
 from embrepro.tasks import freezing, pins, samples
 from embrepro.tasks.pins import Pin
 from test_stages import configuration, run
@@ -238,7 +238,7 @@ def test_a_score_written_into_the_reports_is_found_by_all_that_read_them(
         check.run(chosen, project)
     said = rf"the published score of big on {task} is 0\.93000, but .*{task}\.json says"
     with pytest.raises(KitError, match=said):
-        published.last_run(project)
+        reproduced.last_run(project)
     with pytest.raises(KitError, match=said):
         report.run(chosen, project)
     side = revisions.load(project.root, revisions.WORKSPACE)

@@ -17,9 +17,9 @@ from embrepro.cli import app
 from embrepro.errors import ConfigError, KitError
 from embrepro.files import write_json
 from embrepro.layout import Layout
-from embrepro.regression import published
-from embrepro.regression.pages import reproduced_page
-from embrepro.regression.published import ExpectedFile, Judged, MeasuredRun
+from embrepro.regression import published, reproduced
+from embrepro.regression.published import ExpectedFile
+from embrepro.regression.reproduced import Judged, MeasuredRun, reproduced_page
 from embrepro.rendering import render_markdown
 from embrepro.results import summary as sm
 from embrepro.results.summary import metrics
@@ -94,7 +94,7 @@ def lay(root: Path, found: sm.Summary) -> None:
 def judge(tmp_path: Path, found: sm.Summary) -> dict[str, Judged]:
     lay(tmp_path, found)
     file = ExpectedFile.model_validate(CONTENT)
-    return {each.task: each for each in published.judge([file], published.last_run(Layout(tmp_path)))}
+    return {each.task: each for each in reproduced.judge([file], reproduced.last_run(Layout(tmp_path)))}
 
 
 class TestVerdicts:
@@ -205,8 +205,8 @@ class TestTheProgram:
     def test_the_page_and_the_recorded_run_make_each_other(self, tmp_path: Path, run: Callable) -> None:
         lay(tmp_path, summary({"SciFact": (0.64508, "ndcg_at_10")}))
         assert run("--write", "docs/reproduced.md").exit_code == 0
-        record = published.recorded(tmp_path / "docs" / "reproduced.json")
-        assert record == published.last_run(Layout(tmp_path))
+        record = reproduced.recorded(tmp_path / "docs" / "reproduced.json")
+        assert record == reproduced.last_run(Layout(tmp_path))
         assert (tmp_path / "docs" / "reproduced.md").read_text(encoding="utf-8") == page_of(record)
 
 
@@ -295,25 +295,25 @@ class TestWhatIsExpected:
 
 def page_of(record: MeasuredRun) -> str:
     files = published.load([], EXPECTED)
-    return render_markdown.render(reproduced_page(files, published.judge(files, record), record))
+    return render_markdown.render(reproduced_page(files, reproduced.judge(files, record), record))
 
 
 class TestThePage:
     def test_it_is_what_its_recorded_run_and_the_expected_scores_make(self) -> None:
-        record = published.recorded(REPOSITORY / "docs" / "reproduced.json")
+        record = reproduced.recorded(REPOSITORY / "docs" / "reproduced.json")
         shown = (REPOSITORY / "docs" / "reproduced.md").read_text(encoding="utf-8")
         assert shown == page_of(record), "stale: run `embrepro verify --write docs/reproduced.md` after a run"
 
     def test_nothing_on_it_fails(self) -> None:
-        record = published.recorded(REPOSITORY / "docs" / "reproduced.json")
-        verdicts = {each.verdict for each in published.judge(published.load([], EXPECTED), record)}
+        record = reproduced.recorded(REPOSITORY / "docs" / "reproduced.json")
+        verdicts = {each.verdict for each in reproduced.judge(published.load([], EXPECTED), record)}
         assert "OK" in verdicts and "FAIL" not in verdicts
 
     def test_a_damaged_record_is_named(self, tmp_path: Path) -> None:
         path = tmp_path / "reproduced.json"
         path.write_text("{}", encoding="utf-8")
         with pytest.raises(KitError, match="holds no recorded run"):
-            published.recorded(path)
+            reproduced.recorded(path)
 
 
 def test_the_documented_example_is_a_file_of_expected_scores(tmp_path: Path) -> None:

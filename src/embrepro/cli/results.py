@@ -106,17 +106,16 @@ def verify(
         return
     with ends_with_2():
         from embrepro.files import write_json, write_text
-        from embrepro.regression import published
-        from embrepro.regression.pages import published_page, reproduced_page
+        from embrepro.regression import published, reproduced
         from embrepro.rendering import render_markdown, render_terminal
 
         expectations = published.load(files or [])
-        measured = published.last_run(Layout())
-        judged = published.judge(expectations, measured)
+        measured = reproduced.last_run(Layout())
+        judged = reproduced.judge(expectations, measured)
         if write:
-            write_text(write, render_markdown.render(reproduced_page(expectations, judged, measured)))
+            write_text(write, render_markdown.render(reproduced.reproduced_page(expectations, judged, measured)))
             write_json(write.with_suffix(".json"), measured.model_dump())
-        render_terminal.show(published_page(expectations, judged, measured, every=every))
+        render_terminal.show(reproduced.published_page(expectations, judged, measured, every=every))
     if any(each.verdict == "FAIL" for each in judged):
         raise typer.Exit(1)
 

@@ -30,13 +30,13 @@ def compare(
         from embrepro.regression import board as boards
         from embrepro.regression import diff
         from embrepro.regression import sides as states
-        from embrepro.regression.pages import board_page, comparison_page
+        from embrepro.regression.diff_page import comparison_page
         from embrepro.regression.revisions import WORKSPACE
 
         root = Layout().root
         if len(sides) > 2:
             board = boards.load(root, sides)
-            show(board_page(board), board.model_dump() if as_json else None, style)
+            show(boards.board_page(board), board.model_dump() if as_json else None, style)
             return
         old, new = [*sides, WORKSPACE][:2]
         comparison = diff.compare(states.load(root, old), states.load(root, new))
@@ -56,11 +56,10 @@ def board(
     """All models of many revisions, experiments and folders or files of results, by their mean, with intervals of their ranks."""
     with ends_with_2():
         from embrepro.regression import board as boards
-        from embrepro.regression.pages import board_page
 
         root = Layout().root
         found = boards.load(root, sides) if sides else boards.load_all(root)
-        show(board_page(found), found.model_dump() if as_json else None, style)
+        show(boards.board_page(found), found.model_dump() if as_json else None, style)
 
 
 def explain(
@@ -115,11 +114,10 @@ def confirm() -> None:
     """Say whether the last run found the committed numbers to the byte: exit 0, 1 where one moved, 2 if it is another run."""
     with ends_with_2():
         from embrepro.regression import committed
-        from embrepro.regression.pages import confirmation_page
         from embrepro.rendering import render_terminal
 
         found = committed.confirm(Layout().root)
-        render_terminal.show(confirmation_page(found))
+        render_terminal.show(committed.confirmation_page(found))
     if found.verdict != "equal":
         raise typer.Exit(1 if found.verdict == "moved" else CANNOT_JUDGE)
 
@@ -136,14 +134,13 @@ def gate(
         from embrepro.files import write_text
         from embrepro.regression import gate as decision
         from embrepro.regression import sides
-        from embrepro.regression.pages import GATE_MARKER, gate_page
         from embrepro.rendering import render_html, render_markdown, render_terminal
 
         chosen, root = decision.rules(kit.find(rules, rules)), Layout().root
         outcome = decision.judge(sides.load(root, against), sides.load(root, revision), chosen)
-        page = gate_page(outcome)
+        page = decision.gate_page(outcome)
         if markdown:
-            write_text(markdown, render_markdown.render(page, marker=GATE_MARKER))
+            write_text(markdown, render_markdown.render(page, marker=decision.MARKER))
         if html:
             write_text(html, render_html.render(page))
         render_terminal.show(page)
@@ -160,11 +157,10 @@ def history(
     with ends_with_2():
         from embrepro.files import write_text
         from embrepro.regression import history as past
-        from embrepro.regression.pages import history_page
         from embrepro.rendering import render_html, render_terminal
 
         points = past.read(Layout().root, until)
-        page = history_page(points, last)
+        page = past.history_page(points, last)
         if html:
             write_text(html, render_html.render(page))
         render_terminal.show(page)

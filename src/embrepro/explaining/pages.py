@@ -11,7 +11,7 @@ from embrepro.explaining.switching import CLOSE, Attribution, Switched
 from embrepro.regression.diff import ScoreChange
 from embrepro.rendering.drawing import forest_figure
 from embrepro.rendering.formats import DASH, score, signed, signed_interval
-from embrepro.rendering.model import Column, Document, Figure, Fold, Section, Table, Tone, Value
+from embrepro.rendering.model import Column, Document, Figure, Fold, Section, Table, Tone, Value, filled
 
 _TEXT = 200
 """Characters of a text that stand in its row; the whole text is there when it is opened."""
@@ -38,7 +38,7 @@ def explanation_page(
                 "explanation",
                 "What differs" if moved else "",
                 figures=_figures(differences),
-                tables=[table for table in tables if table.rows],
+                tables=filled(tables),
                 notes=[*_notes(differences, attribution)],
             ),
             *(_moved_section(each, folded=len(moved) > 1) for each in moved),

@@ -1,4 +1,4 @@
-"""Every model of many states of a project and folders of results, ranked on the tasks that all of them were asked for."""
+"""All models of many states of a project and folders of results, ranked on the tasks that all were asked for, and their page."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from embrepro.layout import Layout
 from embrepro.regression import diff, revisions, sides
 from embrepro.regression.revisions import WORKSPACE, RevisionError, Side
+from embrepro.rendering.formats import score as points
+from embrepro.rendering.model import Column, Document, Section, Table, Value
+from embrepro.report.sections import ranking as pages
 from embrepro.results import comparison, ranking
 from embrepro.results.comparison import Scored
 from embrepro.results.summary import Ranking
@@ -209,3 +212,56 @@ def _entry(label: str, each: _Found, scored: Mapping[str, Scored], tasks: Mappin
         status={task: cell if isinstance(cell, str) else "scored" for task, cell in cells.items()},
         mean_task=comparison.means(scores, tasks).mean_task,
     )
+
+
+def board_page(board: Board) -> Document:
+    """Models of many states and folders by their mean, with ranks where there are three or more, and their scores by task."""
+    notes = {entry.label: _sides(board, entry) for entry in board.entries}
+    found = board.ranking
+    tables = [pages.ranking_table(found, notes), pages.robustness_table(found)] if found else []
+    scores = _board_table(board, folded=found is not None)
+    tables += [scores, pages.pairs_table(found)] if found else [scores]
+    said = [f"{task} does not count: {why}." for task, why in board.left_out.items()]
+    return Document(
+        title=f"{len(board.entries)} models of {', '.join(board.sides)}",
+        verdict=pages.leaders_sentence(found) if found else f"{len(board.entries)} models on {len(board.tasks)} tasks.",
+        sections=[
+            Section(
+                "board",
+                tables=tables,
+                figures=[[pages.ranks_figure(found)]] if found else [],
+                notes=[*(pages.ranking_notes(found) if found else []), *board.notes, *said],
+            )
+        ],
+    )
+
+
+def _sides(board: Board, entry: BoardEntry) -> str:
+    """Where a model was found, unless there is but one place."""
+    return ", ".join(entry.sides) if len(board.sides) > 1 else ""
+
+
+def _board_table(board: Board, *, folded: bool) -> Table:
+    columns = [
+        Column("Model"),
+        Column("Mean", note="over tasks, \u00d7 100", numeric=True),
+        *[Column(task, note=kind, numeric=True) for task, kind in board.tasks.items()],
+    ]
+    rows = [
+        [
+            Value(entry.label, note=_sides(board, entry)),
+            Value(
+                "missing" if entry.mean_task is None else points(entry.mean_task),
+                sort=entry.mean_task,
+                tone="missing" if entry.mean_task is None else "",
+            ),
+            *[
+                Value("missing", note=entry.status[task], tone="missing")
+                if score is None
+                else Value(points(score), sort=score)
+                for task, score in entry.scores.items()
+            ],
+        ]
+        for entry in board.entries
+    ]
+    return Table("board", "Main scores \u00d7 100", columns, rows, restack=True, folded=folded)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import yaml
 
@@ -17,6 +17,8 @@ from embrepro import numerics
 from embrepro.layout import Layout
 from embrepro.regression import revisions
 from embrepro.regression.revisions import RevisionError, related
+from embrepro.rendering.formats import DASH
+from embrepro.rendering.model import Column, Document, Section, Table, Tone, Value, filled
 from embrepro.source_code import FOLDER
 
 COMMITTED = "HEAD"
@@ -152,3 +154,48 @@ def _remarks(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]
         yield "Numerics are native: they move with the processor and the number of threads."
     elif why := numerics.why_not_portable():
         yield f"Numerics are not portable on this machine: {why}."
+
+
+def confirmation_page(found: Confirmation, named: int = 8) -> Document:
+    """Whether the committed numbers were found again, and if not, which moved and what else is different.
+
+    Args:
+        found: the comparison.
+        named: how many of the things that entered the run are named.
+    """
+    count = f"{len(found.moved)} {'value' if len(found.moved) == 1 else 'values'}"
+    verdict, tone = {
+        "equal": (f"The numbers equal those of commit {found.commit[:8]} to the byte.", "good"),
+        "another run": (
+            f"{count} of another run: other than in commit {found.commit[:8]}, as something else entered.",
+            "even",
+        ),
+        "moved": (f"{count} moved from those of commit {found.commit[:8]}, though the same entered.", "bad"),
+    }[found.verdict]
+    notes = list(found.remarks)
+    if found.entered:
+        more = len(found.entered) - named
+        notes.append(f"Entered otherwise: {', '.join(found.entered[:named])}{f' and {more} more' if more > 0 else ''}.")
+    if found.made:
+        notes.append(f"The first thing that was made otherwise: {found.made}.")
+    columns = [Column("file"), Column("value"), Column("committed", numeric=True), Column("now", numeric=True)]
+    rows = [
+        [
+            Value(each.file),
+            Value(each.path, code=True),
+            Value(DASH if each.committed is None else str(each.committed)),
+            Value(DASH if each.found is None else str(each.found)),
+            Value(DASH if (by := _by(each)) is None else f"{by:+.3g}", sort=by),
+        ]
+        for each in found.moved
+    ]
+    table = Table(
+        "moved", "Values that differ", [*columns, Column("difference", numeric=True)], rows, folded=bool(found.entered)
+    )
+    section = Section("committed", tables=filled([table]), notes=notes)
+    return Document(title="Committed numbers", verdict=verdict, tone=cast(Tone, tone), sections=[section])
+
+
+def _by(each: Moved) -> float | None:
+    numbers = [value for value in (each.committed, each.found) if isinstance(value, int | float)]
+    return float(numbers[1] - numbers[0]) if len(numbers) == 2 else None

@@ -22,6 +22,10 @@ UNKNOWN = ("", "null", "absent", "{}", "no_revision_available")
 ComparedMeasure = Literal["size_mb", "peak_memory_mb", "throughput_ratio", "latency_ratio"]
 """Files on disk; memory at its peak; texts in a second, and time of a query, as ratios to the baseline measured in turn."""
 LESS_IS_BETTER: frozenset[str] = frozenset({"size_mb", "peak_memory_mb"})
+MEASURES = "Size and memory in MB; speed as ratios to the baseline, more is faster"
+"""What the measures of a table are."""
+NOTED = 0.1
+"""The gate notes a measure that is worse by more than this share, and has no tolerance."""
 ChangeKind = Literal["model", "data", "suite", "package", "recipe", "configuration", "input"]
 
 

@@ -1,8 +1,8 @@
-"""Whether a change may pass: no real regression, no lost task, no data that changed behind its pin."""
+"""Whether a change may pass: no real regression, no lost task, no data that changed behind its pin; and its page."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,13 +13,24 @@ from embrepro.config.yaml_files import Strict, read_document
 from embrepro.regression import diff
 from embrepro.regression.diff import (
     NOT_REQUESTED,
+    NOTED,
     OTHER_DATA,
     ComparedMeasure,
     MeasureChange,
     RevisionComparison,
     ScoreChange,
 )
+from embrepro.regression.diff_page import (
+    changes_table,
+    comparison_page,
+    difference_figures,
+    means_table,
+    measures_table,
+    scores_table,
+)
 from embrepro.regression.revisions import Side
+from embrepro.rendering.formats import fraction, signed_fraction, signed_fraction_interval
+from embrepro.rendering.model import Document, Section, Table, Tone, Value, columns_of, filled
 
 # mteb's types of text tasks; asking mteb itself would cost seconds on every call.
 TASK_TYPES = (
@@ -36,8 +47,8 @@ TASK_TYPES = (
     "Summarization",
 )
 
-NOTED = 0.1
-"""A measure that is worse by more than this share, and has no tolerance, is noted."""
+MARKER = "embrepro gate"
+"""What the comment on a pull request is found by."""
 Tolerance = Annotated[float, Field(ge=0, lt=1)]
 GateFinding = Literal[
     "regression",
@@ -267,3 +278,49 @@ def _of(row: ScoreChange, finding: GateFinding, words: str, *, fails: bool = Fal
 
 def _note(finding: GateFinding, model: str, task: str, words: str, *, fails: bool = False) -> Note:
     return Note(finding=finding, fails=fails, model=model, task=task, words=words)
+
+
+def gate_page(outcome: GateOutcome) -> Document:
+    """The gate's decision with its reasons, every score, and what else is different."""
+    comparison, failures = outcome.comparison, len(outcome.failures)
+    verdict = "passes" if outcome.passes else f"fails for {failures} {'reason' if failures == 1 else 'reasons'}"
+    compared = comparison_page(comparison)
+    changed = [row for row in comparison.rows if row.is_changed]
+    same = [row for row in comparison.rows if not row.is_changed]
+    reasons = [_findings_table("failures", "Why it fails", outcome.failures, "bad"), means_table(comparison)]
+    tables = [
+        scores_table(comparison, changed, "changed", "Main scores that changed"),
+        _findings_table("remarks", "Worth knowing", outcome.remarks, ""),
+        measures_table(comparison, folded=True),
+        changes_table(comparison),
+        scores_table(comparison, same, "unchanged", "Main scores that did not change", folded=True),
+    ]
+    return Document(
+        title=f"Regression gate: {verdict}",
+        verdict=f"The change {verdict}: {comparison.new} held against {comparison.old}. {_mean_words(comparison)}".rstrip(),
+        tone="good" if outcome.passes else "bad",
+        sections=[
+            Section("gate", lead=[compared.verdict, *compared.sections[0].lead], tables=filled(reasons)),
+            Section("scores", figures=difference_figures(comparison), tables=filled(tables), notes=comparison.notes),
+        ],
+    )
+
+
+def _mean_words(comparison: RevisionComparison) -> str:
+    """What became of the means, in a sentence a model whose mean moved."""
+    said = []
+    for mean in comparison.means:
+        if mean.difference is None:
+            said.append(f"{mean.model} has no mean to compare: {mean.why}.")
+        elif mean.difference:
+            certain = f" {signed_fraction_interval(mean.interval)}" if mean.interval else ""
+            said.append(
+                f"{mean.model}: mean {fraction(mean.old)} to {fraction(mean.new)}, {signed_fraction(mean.difference)}{certain}."
+            )
+    return " ".join(said) or ("No mean changed." if comparison.means else "")
+
+
+def _findings_table(name: str, caption: str, notes: Sequence[Note], tone: Tone) -> Table:
+    columns = columns_of(("finding", "model", "task", "what was found"), (), {"what was found"})
+    rows = [[Value(note.finding, tone=tone), *map(Value, (note.model, note.task, note.words))] for note in notes]
+    return Table(name, caption, columns, rows, restack=True)

@@ -1,18 +1,28 @@
-"""Every metric over the commits that changed `reports/metrics.json`, with size, memory and speed as far as they are here."""
+"""Every metric over the commits that changed `reports/metrics.json`, with size, memory and speed where they are here."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import altair as alt
 from pydantic import BaseModel, ConfigDict, Field
 
 from embrepro.regression import revisions
+from embrepro.regression.diff import MEASURES
 from embrepro.regression.revisions import WORKSPACE, Revision, RevisionError
+from embrepro.rendering.drawing import THIRD, svg_of
+from embrepro.rendering.formats import DASH, fraction, fraction_interval, short_interval, signed_fraction
+from embrepro.rendering.model import Column, Document, Figure, Section, Table, Value, columns_of, filled
+from embrepro.rendering.palette import LIGHT
+from embrepro.results.summary import Interval
 
 METRICS = "reports/metrics.json"
 MEANS = ("mean_task", "mean_type")
+_LINE_COLOURS = ("candidate", "baseline", "other", "good", "bad", "even")
 
 
 class Mark(BaseModel):
@@ -154,3 +164,123 @@ def _scores(text: str | None) -> tuple[dict[str, dict[str, float | None]], str]:
         }, ""
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return {}, f"unreadable: {type(error).__name__}: {error}"
+
+
+def history_page(points: Sequence[Point], last: int) -> Document:
+    """Every metric over the commits: a chart for every task and measure, and tables of the newest commits."""
+    shown = points[-last:]
+    found = series(list(points))
+    measured = measures(list(points))
+    models = list(dict.fromkeys(model for model, _ in (*found, *measured)))
+    labels = [Column(point.label, numeric=True) for point in shown]
+    rows = [
+        [
+            Value(model),
+            Value(task),
+            *(
+                Value(fraction(mark.value if mark else None), note=fraction_interval(_reach(mark)))
+                for mark in marks[-last:]
+            ),
+            Value(_since_first([mark.value if mark else None for mark in marks])),
+        ]
+        for (model, task), marks in found.items()
+    ]
+    columns = [Column("model"), Column("task"), *labels, Column("since the first", numeric=True)]
+    of_measures = [
+        [
+            Value(model),
+            Value(measure, code=True),
+            *(
+                Value(DASH if mark is None else f"{mark.value:.4g}", note=short_interval(_reach(mark)))
+                for mark in marks[-last:]
+            ),
+        ]
+        for (model, measure), marks in measured.items()
+    ]
+    commits = [[Value(point.label), Value(point.date[:10]), Value(point.subject)] for point in shown]
+    return Document(
+        title="Scores, size and speed over the commits" if measured else "Scores over the commits",
+        verdict=f"{len(points)} states of reports/metrics.json, the last {len(shown)} in the table.",
+        sections=[
+            Section(
+                "history",
+                tables=filled(
+                    [
+                        Table("scores", "Main scores by commit, with 95 % intervals", columns, rows),
+                        Table("measures", MEASURES, [Column("model"), Column("measure"), *labels], of_measures),
+                        Table("commits", "Commits", columns_of(("commit", "date", "subject")), commits),
+                    ]
+                ),
+                figures=[_charts(points, found, models), _charts(points, measured, models)],
+                notes=[f"{point.label}: {point.problem}." for point in points if point.problem],
+            )
+        ],
+    )
+
+
+def _reach(mark: Mark | None) -> Interval | None:
+    return None if mark is None or mark.low is None or mark.high is None else Interval(low=mark.low, high=mark.high)
+
+
+def _since_first(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return signed_fraction(known[-1] - known[0]) if len(known) > 1 else DASH
+
+
+def _charts(points: Sequence[Point], found: Series, models: Sequence[str]) -> list[Figure]:
+    """A chart for each task or measure, a line for each model that has a value."""
+    # Two commits may share a short name only if they are one commit; the number keeps their order.
+    order = [f"{index:04d} {point.label}" for index, point in enumerate(points)]
+    drawn = []
+    for name in dict.fromkeys(name for _, name in found):
+        lines = {model: found[model, name] for model in models if (model, name) in found}
+        rows: list[dict[str, Any]] = [
+            {"at": at, "model": model, "value": mark.value, "low": mark.low, "high": mark.high}
+            for model, marks in lines.items()
+            for at, mark in zip(order, marks, strict=True)
+            if mark is not None
+        ]
+        if rows:
+            told = {
+                model: ", ".join(DASH if mark is None else f"{mark.value:.4g}" for mark in marks)
+                for model, marks in lines.items()
+            }
+            words = "; ".join(f"{model}: {values}" for model, values in told.items())
+            caption, title = _DRAWN.get(name, (name, "main score"))
+            legend = [(_colour(models, model), model) for model in lines]
+            draw = partial(_draw, rows, order, models, title, f"history-{name}")
+            drawn.append(
+                Figure(f"history-{name}", caption, f"{caption}, over the commits. {words}.", draw, legend=legend)
+            )
+    return drawn
+
+
+_DRAWN = {
+    "size_mb": ("Size on disk", "MB"),
+    "peak_memory_mb": ("Memory at its peak", "MB"),
+    "throughput_ratio": ("Throughput, as a multiple of the baseline's", "times"),
+    "latency_ratio": ("Speed of a single query, as a multiple of the baseline's", "times"),
+}
+"""Caption and axis of a measure's chart."""
+
+
+def _colour(models: Sequence[str], model: str) -> str:
+    return _LINE_COLOURS[models.index(model) % len(_LINE_COLOURS)]
+
+
+def _draw(rows: list[dict[str, Any]], order: list[str], models: Sequence[str], title: str, name: str) -> str:
+    axis = alt.Axis(labelExpr="slice(datum.label, 5)", labelAngle=-45, grid=False)
+    colours = [LIGHT[_colour(models, model)] for model in models]
+    base = alt.Chart(alt.InlineData(values=rows)).encode(
+        x=alt.X("at:O", title=None, scale=alt.Scale(domain=order), axis=axis),
+        color=alt.Color("model:N", scale=alt.Scale(domain=list(models), range=colours), legend=None),
+    )
+    values = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False, nice=True), axis=alt.Axis(tickCount=4))
+    points = base.mark_point(filled=True, size=45, opacity=1).encode(y=values)
+    lines = base.mark_line(strokeWidth=2).encode(y=values)
+    spans = (
+        base.transform_filter("isValid(datum.low)")
+        .mark_rule(strokeWidth=2.5, opacity=0.4)
+        .encode(y=alt.Y("low:Q", title=title, scale=alt.Scale(zero=False, nice=True)), y2="high:Q")
+    )
+    return svg_of(alt.layer(spans, lines, points).properties(width=THIRD, height=130), name)

@@ -30,6 +30,32 @@ def signed_interval(interval: Interval | None) -> str:
     return "" if interval is None else f"[{signed(interval.low)}, {signed(interval.high)}]"
 
 
+def fraction(value: float | None) -> str:
+    """A 0-1 score as it stands in result files, with four digits; a dash where there is none."""
+    return DASH if value is None else f"{value:.4f}"
+
+
+def signed_fraction(value: float, digits: int = 4) -> str:
+    """A difference of 0-1 scores with its sign; none where it rounds to zero."""
+    text = f"{value:+.{digits}f}"
+    return text if float(text) else text[1:]
+
+
+def fraction_interval(interval: Interval | None) -> str:
+    """An interval of 0-1 scores."""
+    return f"[{interval.low:.4f}, {interval.high:.4f}]" if interval else ""
+
+
+def signed_fraction_interval(interval: Interval | None) -> str:
+    """An interval of a difference of 0-1 scores; a dash where there is none."""
+    return f"[{signed_fraction(interval.low)}, {signed_fraction(interval.high)}]" if interval else DASH
+
+
+def short_interval(interval: Interval | None) -> str:
+    """An interval of a quantity with four significant digits."""
+    return f"[{interval.low:.4g}, {interval.high:.4g}]" if interval else ""
+
+
 def quantity(value: float) -> str:
     """A positive quantity with three significant digits, in full notation."""
     if value == 0:

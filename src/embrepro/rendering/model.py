@@ -6,7 +6,7 @@ meant as code or as a link is said with `Code` and `Link`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -72,6 +72,11 @@ class Column:
     aside: bool = False
 
 
+def columns_of(titles: Iterable[str], numeric: Iterable[str] = (), wide: Iterable[str] = ()) -> list[Column]:
+    """Columns of the given titles; some hold numbers, some may take several lines."""
+    return [Column(title, numeric=title in numeric, wide=title in wide) for title in titles]
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows under named columns; the first column names the row.
@@ -98,6 +103,11 @@ class Table:
     def filters(self) -> bool:
         """Whether the table is long enough to search in."""
         return len(self.rows) > 4 and not self.plain
+
+
+def filled(tables: Iterable[Table]) -> list[Table]:
+    """The tables that have rows."""
+    return [table for table in tables if table.rows]
 
 
 @dataclass(frozen=True)
