@@ -43,7 +43,25 @@ class MeasuredValue:
     defined: bool = True
 
 
-class ScoreMetric(Strict):
+class _Metric(Strict):
+    """What every kind of metric says of itself; `resolve` gives its value, or the reason why there is none."""
+
+    @property
+    def is_fraction(self) -> bool:
+        """Whether it resolves to a fraction of 1, which a claim in percent or points multiplies by 100."""
+        return False
+
+    @property
+    def stated_in(self) -> str | None:
+        """Where the numbers stand that it rests on; None where it rests on what a run measured."""
+        return None
+
+    def named_scores(self) -> Iterator[ScoreMetric]:
+        """The scores in it that are read from mteb's result files by their name."""
+        yield from ()
+
+
+class ScoreMetric(_Metric):
     """Main score of a model on a task; or, with `measure`, any number of mteb's result file."""
 
     kind: Literal["score"]
@@ -58,6 +76,16 @@ class ScoreMetric(Strict):
         if self.measure is None and (self.split or self.subset):
             raise ValueError("split and subset choose among the numbers of a measure; name the measure too")
         return self
+
+    @property
+    def is_fraction(self) -> bool:
+        """A score is one."""
+        return True
+
+    def named_scores(self) -> Iterator[ScoreMetric]:
+        """Itself, where it names a measure."""
+        if self.measure is not None:
+            yield self
 
     def resolve(self, facts: KnownValues) -> MeasuredValue:
         """Return the score, 0-1."""
@@ -89,7 +117,7 @@ class ScoreMetric(Strict):
         return MeasuredValue(found[0].numbers[measure])
 
 
-class MeanMetric(Strict):
+class MeanMetric(_Metric):
     """Mean score of a model over tasks; none unless every task has one."""
 
     kind: Literal["mean"]
@@ -110,6 +138,17 @@ class MeanMetric(Strict):
         """The scores that are averaged: those of each inner list first."""
         return [[self._score(task) for task in (entry if isinstance(entry, list) else [entry])] for entry in self.tasks]
 
+    @property
+    def is_fraction(self) -> bool:
+        """A mean of scores is one."""
+        return True
+
+    def named_scores(self) -> Iterator[ScoreMetric]:
+        """Those of its tasks."""
+        for group in self.scores():
+            for score in group:
+                yield from score.named_scores()
+
     def resolve(self, facts: KnownValues) -> MeasuredValue:
         """Return the mean, 0-1."""
         found = [[score.resolve(facts) for score in group] for group in self.scores()]
@@ -121,7 +160,7 @@ class MeanMetric(Strict):
         return ScoreMetric(kind="score", model=self.model, task=task, measure=self.measures.get(task))
 
 
-class ScoredTasksMetric(Strict):
+class ScoredTasksMetric(_Metric):
     """How many of the tasks have a score for every one of the models."""
 
     kind: Literal["scored_tasks"]
@@ -142,7 +181,7 @@ class ScoredTasksMetric(Strict):
         return MeasuredValue(float(scored), _joined(untried), lower_bound=bool(untried))
 
 
-class _OfCase(Strict):
+class _OfCase(_Metric):
     case: Literal["languages"]
     models: Annotated[list[str], Field(min_length=1)]
     tasks: Annotated[list[str], Field(min_length=1)]
@@ -215,7 +254,7 @@ class CaseErrorsMetric(_OfCase):
         return MeasuredValue(float(sum(run.error is not None for runs in found for run in runs)))
 
 
-class LegacyMetric(Strict):
+class LegacyMetric(_Metric):
     """A category of the custom evaluation as one of the two older definitions has it, on its own items or the suite's."""
 
     kind: Literal["legacy"]
@@ -225,6 +264,11 @@ class LegacyMetric(Strict):
     items: Literal["origin", "suite"] = Field(
         description="origin: those that the definition came with; suite: this kit's"
     )
+
+    @property
+    def is_fraction(self) -> bool:
+        """A score is one."""
+        return True
 
     def resolve(self, facts: KnownValues) -> MeasuredValue:
         """Return the score, 0-1."""
@@ -240,7 +284,7 @@ class LegacyMetric(Strict):
         return MeasuredValue(found[self.category])
 
 
-class QuantityMetric(Strict):
+class QuantityMetric(_Metric):
     """One of the measurable quantities of a model, such as its size or its latency."""
 
     kind: Literal["quantity"]
@@ -255,7 +299,7 @@ class QuantityMetric(Strict):
         return MeasuredValue(None, found) if isinstance(found, str) else MeasuredValue(found)
 
 
-class BenchmarkSizeMetric(Strict):
+class BenchmarkSizeMetric(_Metric):
     """How many tasks a benchmark of mteb has."""
 
     kind: Literal["benchmark_size"]
@@ -268,9 +312,14 @@ class BenchmarkSizeMetric(Strict):
         return MeasuredValue(float(facts.benchmarks[self.benchmark]))
 
 
-class _Pair(Strict):
+class _Pair(_Metric):
     left: Metric
     right: Metric
+
+    def named_scores(self) -> Iterator[ScoreMetric]:
+        """Those of both sides."""
+        yield from self.left.named_scores()
+        yield from self.right.named_scores()
 
     def _both(self, facts: KnownValues, combine: Callable[[float, float], float]) -> MeasuredValue:
         left, right = self.left.resolve(facts), self.right.resolve(facts)
@@ -285,6 +334,11 @@ class DifferenceMetric(_Pair):
     """Left minus right."""
 
     kind: Literal["difference"]
+
+    @property
+    def is_fraction(self) -> bool:
+        """Where its sides are."""
+        return self.left.is_fraction
 
     def resolve(self, facts: KnownValues) -> MeasuredValue:
         """Return the difference in the metrics' unit."""
@@ -306,12 +360,17 @@ class RelativeChangeMetric(_Pair):
 
     kind: Literal["relative_change"]
 
+    @property
+    def is_fraction(self) -> bool:
+        """A change is one."""
+        return True
+
     def resolve(self, facts: KnownValues) -> MeasuredValue:
         """Return the change as a fraction of the right side."""
         return self._both(facts, lambda left, right: (left - right) / right if right else math.inf)
 
 
-class ArithmeticMetric(Strict):
+class ArithmeticMetric(_Metric):
     """A recomputation from numbers the document itself or a named source gives; needs no model.
 
     Operands are in the claim's own unit. `difference` takes all others from the first, `ratio` divides the
@@ -335,6 +394,11 @@ class ArithmeticMetric(Strict):
             raise ValueError(f"{self.operation} takes two operands, got {len(self.operands)}")
         return self
 
+    @property
+    def stated_in(self) -> str:
+        """Its source."""
+        return self.source
+
     def resolve(self, facts: KnownValues) -> MeasuredValue:
         """Return the recomputed value, whatever the facts."""
         if self.weights:
@@ -342,7 +406,7 @@ class ArithmeticMetric(Strict):
         return MeasuredValue(_OPERATIONS[self.operation](list(self.operands.values())))
 
 
-class FiguresMetric(Strict):
+class FiguresMetric(_Metric):
     """The least or greatest published figure of all models that a source lists; needs no run."""
 
     kind: Literal["figures"]
@@ -357,6 +421,11 @@ class FiguresMetric(Strict):
             raise ValueError(f"no published figure is called '{name}'{suggest(name, known)}")
         return name
 
+    @property
+    def stated_in(self) -> str:
+        """Its source."""
+        return self.source
+
     def resolve(self, facts: KnownValues) -> MeasuredValue:
         """Return the figure in its own unit, or how many models have one."""
         found = [each for each in facts.figures if each.figure == self.figure and each.source.startswith(self.source)]
@@ -368,7 +437,7 @@ class FiguresMetric(Strict):
         return MeasuredValue(chosen.value, f"{chosen.model}, of {len(found)} models")
 
 
-class Elsewhere(Strict):
+class Elsewhere(_Metric):
     """Something well defined that this kit does not measure."""
 
     kind: Literal["elsewhere"]
@@ -379,7 +448,7 @@ class Elsewhere(Strict):
         return MeasuredValue(None, self.reason)
 
 
-class Undefined(Strict):
+class Undefined(_Metric):
     """A statement that names nothing measurable."""
 
     kind: Literal["undefined"]
@@ -409,10 +478,6 @@ Metric = Annotated[
     | Undefined,
     Field(discriminator="kind"),
 ]
-RECOMPUTED = (ArithmeticMetric, FiguresMetric)
-"""Metrics that rest on stated numbers and on nothing that the run measured."""
-FRACTIONS = (ScoreMetric, MeanMetric, LegacyMetric, RelativeChangeMetric)
-"""Metrics that resolve to fractions, which a claim in percent or points multiplies by 100."""
 
 _OPERATIONS: dict[str, Callable[[list[float]], float]] = {
     "sum": math.fsum,
@@ -424,23 +489,6 @@ _OPERATIONS: dict[str, Callable[[list[float]], float]] = {
     "minimum": min,
     "maximum": max,
 }
-
-
-def is_fraction(metric: Metric) -> bool:
-    """Whether a metric resolves to a fraction of 1."""
-    return isinstance(metric, FRACTIONS) or (isinstance(metric, DifferenceMetric) and is_fraction(metric.left))
-
-
-def named_scores(metric: Metric) -> Iterator[ScoreMetric]:
-    """The scores in a metric that are read from mteb's result files by their name."""
-    if isinstance(metric, ScoreMetric):
-        if metric.measure is not None:
-            yield metric
-    elif isinstance(metric, MeanMetric):
-        yield from (score for group in metric.scores() for score in group if score.measure is not None)
-    elif isinstance(metric, DifferenceMetric | RatioMetric | RelativeChangeMetric):
-        yield from named_scores(metric.left)
-        yield from named_scores(metric.right)
 
 
 def _absent_model(model: str, known: Iterable[str], what: str = "is not in this run") -> MeasuredValue:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from embrepro.claims.known_values import KnownValues
-from embrepro.claims.metrics import RECOMPUTED, MeasuredValue, Metric, ScoredTasksMetric, is_fraction
+from embrepro.claims.metrics import MeasuredValue, Metric, ScoredTasksMetric
 from embrepro.config.yaml_files import Strict, read_document
 from embrepro.results import summary
 from embrepro.results.summary import ClaimVerdict
@@ -172,14 +172,14 @@ def _judge(claim: Claim, facts: KnownValues) -> Verdict:
 
 
 def _in_unit(claim: Claim, found: MeasuredValue) -> MeasuredValue:
-    if found.value is None or claim.unit not in ("%", "points") or not is_fraction(claim.metric):
+    if found.value is None or claim.unit not in ("%", "points") or not claim.metric.is_fraction:
         return found
     return MeasuredValue(100 * found.value, found.reason, found.lower_bound)
 
 
 def _published(claim: Claim, facts: KnownValues) -> Published | None:
     """The claim's own published value, else the same metric over the published scores of `conf/expected`."""
-    if claim.published is not None or isinstance(claim.metric, (*RECOMPUTED, ScoredTasksMetric)):
+    if claim.published is not None or claim.metric.stated_in is not None or isinstance(claim.metric, ScoredTasksMetric):
         return claim.published
     found = _in_unit(claim, claim.metric.resolve(facts.as_published()))
     return None if found.value is None else Published(value=found.value, source="published scores")
@@ -198,7 +198,7 @@ def _outcome(claim: Claim, found: MeasuredValue) -> ClaimVerdict:
 def _basis(claim: Claim, outcome: ClaimVerdict) -> Literal["measured", "recomputed", ""]:
     if outcome not in ("reproduced", "refuted"):
         return ""
-    return "recomputed" if isinstance(claim.metric, RECOMPUTED) else "measured"
+    return "measured" if claim.metric.stated_in is None else "recomputed"
 
 
 def _claimed_text(claim: Claim) -> str:
@@ -218,7 +218,7 @@ def _measured_text(claim: Claim, found: MeasuredValue, outcome: ClaimVerdict) ->
     if found.value is None or outcome in ("not measured", "not defined"):
         return outcome
     text = _text(found.value, claim.unit)
-    if isinstance(claim.metric, RECOMPUTED):
+    if claim.metric.stated_in is not None:
         return f"{text}, recomputed"
     return f"at least {text}" if found.lower_bound else text
 
@@ -231,9 +231,9 @@ def _explanation(claim: Claim, found: MeasuredValue, outcome: ClaimVerdict, agre
         parts.append(_miss(claim.claimed, found.value, claim.unit))
     if outcome == "not measured" and agrees is not None:
         parts.append(f"The published value {'agrees with' if agrees else 'contradicts'} the claim")
-    if isinstance(claim.metric, RECOMPUTED):
+    if claim.metric.stated_in is not None:
         which = f" ({found.reason})" if found.reason else ""
-        parts.append(f"Recomputed from {claim.metric.source}{which}")
+        parts.append(f"Recomputed from {claim.metric.stated_in}{which}")
     return " ".join(part.rstrip(".") + "." for part in (*parts, claim.known) if part)
 
 

@@ -10,7 +10,6 @@ from embrepro.cases import records
 from embrepro.cases.records import CaseRecord
 from embrepro.claims import known_values
 from embrepro.claims import verdicts as claim_verdicts
-from embrepro.claims.metrics import named_scores
 from embrepro.claims.verdicts import Claim, Verdict
 from embrepro.config.model_files import PublishedValue, published_values, read_model_files
 from embrepro.config.schema import Config
@@ -127,7 +126,7 @@ def _numbers(summary: Summary, asked: Sequence[Claim]) -> dict[str, dict[str, li
     Raises:
         KitError: a file is not the one that the evaluate stage recorded.
     """
-    wanted = {(score.model, score.task) for claim in asked for score in named_scores(claim.metric)}
+    wanted = {(score.model, score.task) for claim in asked for score in claim.metric.named_scores()}
     found: dict[str, dict[str, list[ResultNumbers]]] = {key: {} for key in summary.models}
     for model, task in sorted(wanted):
         if model in summary.models:
