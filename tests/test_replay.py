@@ -13,6 +13,7 @@ from datasets import Dataset
 from mteb.mocks import MOCK_TASK_TEST_GRID
 from mteb.types import PromptType
 from scipy.sparse import csr_array
+from sentence_transformers import SimilarityFunction
 
 from embrepro import models
 from embrepro.config.schema import ModelConfig
@@ -109,7 +110,7 @@ def test_a_refused_request_is_not_counted_as_answered() -> None:
 
 
 @pytest.mark.parametrize("name", ["cosine", "dot", "euclidean", "manhattan"])
-def test_the_similarity_is_the_models_own(name: str) -> None:
+def test_the_similarity_follows_its_definition(name: str) -> None:
     """Expected values by their definitions; the distances are negated so that more is nearer."""
     one, other = ROWS[0].astype(np.float64), ROWS[1].astype(np.float64)
     expected = {
@@ -122,6 +123,29 @@ def test_the_similarity_is_the_models_own(name: str) -> None:
     pair = torch.tensor(ROWS[:1].astype(np.float32)), torch.tensor(ROWS[1:2].astype(np.float32))
     assert float(replay.similarity(*pair)) == pytest.approx(expected, rel=1e-4)
     assert float(replay.similarity_pairwise(*pair)) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["cosine", "dot", "euclidean", "manhattan"])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 8), (50, 256), (1000, 384)], ids=str)
+@pytest.mark.parametrize("kind", ["array", "read-only", "tensor"])
+def test_the_similarity_is_to_the_bit_what_sentence_transformers_computes(
+    name: str, dtype: type[np.floating], shape: tuple[int, int], kind: str
+) -> None:
+    rng = np.random.default_rng(3)
+    a, b = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
+    a[0] = 0
+    pair: list[Any] = [a, b]
+    if kind == "read-only":
+        for each in pair:
+            each.flags.writeable = False
+    elif kind == "tensor":
+        pair = [torch.from_numpy(each) for each in pair]
+    found = replays.similarity_functions(name, dense=True)
+    theirs = SimilarityFunction.to_similarity_fn(name), SimilarityFunction.to_similarity_pairwise_fn(name)
+    assert torch.equal(found.similarity(*pair), theirs[0](*pair))
+    assert torch.equal(found.similarity_pairwise(*pair), theirs[1](*pair))
+    assert torch.equal(found.similarity(pair[0][0], pair[1]), theirs[0](pair[0][0], pair[1]))
 
 
 def pairs() -> tuple[RequestList, replays.CrossEncoder]:

@@ -31,6 +31,7 @@ from embrepro.embeddings.plan import BatchRule, Plan, Shard, make_plan
 from embrepro.embeddings.store import Rows
 from embrepro.errors import KitError
 from embrepro.files import fingerprint
+from embrepro.models.static import TokenVectors
 from embrepro.progress import processes
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class TaskShards:
     """The texts or pairs of one task, cut into shards, and where they are kept."""
 
     task: str
-    metadata: TaskMetadata
+    metadata: TaskMetadata | None
     texts: pl.DataFrame
     pairs: bool
     key: str
@@ -132,6 +133,8 @@ def encode_shard(encoder: Any, work: TaskShards, shard: Shard) -> Rows:  # noqa:
 
 
 def _embed(encoder: Any, work: TaskShards, batch: np.ndarray) -> Rows:  # noqa: ANN401
+    if isinstance(encoder, TokenVectors):
+        return store.rows(encoder.encode(work.column("text", batch)), sparse=False)
     from mteb.types import PromptType
 
     prompt = work.column("prompt", batch[:1])[0]
@@ -224,7 +227,8 @@ def fix_order_of_sums(device: Device) -> None:
     import torch
 
     torch.set_num_threads(1 if device.numerics == "portable" else numerics.workers(device.threads))
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # As `use_deterministic_algorithms`, which imports torch's compiler besides.
+    torch.set_deterministic_debug_mode("warn")
 
 
 def _start_worker() -> None:

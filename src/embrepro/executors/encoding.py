@@ -46,8 +46,7 @@ class Encoder:
                 path = Path(folder) / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(ray.get(content))
-            loaded = embrepro.models.load(Path(folder), self._model, self._device)
-            self._encoder = embrepro.models.wrap(loaded, self._model, self._revision, embrepro.models.describe(loaded))
+            self._encoder = embrepro.models.load_encoder(Path(folder), self._model, self._device, self._revision)
 
     def work(self, order: ShardOrder) -> Rows:
         """Embeddings of a shard's texts, or scores of its pairs."""

@@ -15,6 +15,7 @@ import numpy as np
 from embrepro.config.schema import Device, ModelConfig
 from embrepro.errors import ConfigError, SourceError
 from embrepro.models import cross_encoder, dense, sparse, static
+from embrepro.models.static import TokenVectors
 
 if TYPE_CHECKING:
     from mteb.models.model_meta import ModelMeta
@@ -98,8 +99,12 @@ def expect_device(device: Device) -> None:
         )
 
 
-def describe(loaded: Loaded) -> ModelProperties:
+def describe(loaded: Loaded | TokenVectors) -> ModelProperties:
     """Dimensions, size, limits and similarity of a loaded model."""
+    if isinstance(loaded, TokenVectors):
+        tokens, dimensions = loaded.weights.shape
+        dtype = str(loaded.weights.dtype).removeprefix("torch.")
+        return ModelProperties(dimensions, tokens * dimensions, None, dtype, loaded.normalised, "cosine")
     from sentence_transformers.sentence_transformer.modules import Normalize
 
     limit = loaded.max_seq_length
@@ -144,8 +149,45 @@ def wrap(loaded: Loaded, model: ModelConfig, revision: str, known: ModelProperti
     return encoder
 
 
-def is_sparse(encoder: Encoder) -> bool:
+def load_encoder(
+    folder: Path, model: ModelConfig, device: Device, revision: str, name: str | None = None
+) -> Encoder | CrossEncoderWrapper | TokenVectors:
+    """A model as encode uses it: in mteb's wrapper, or by itself where it is a static one that needs no more.
+
+    Args:
+        folder: the snapshot.
+        model: its configuration.
+        device: what the configuration says to run on.
+        revision: the model's, as its results will name it.
+        name: one of several devices, such as cuda:1.
+
+    Raises:
+        ConfigError: CUDA is asked for and not there.
+        SourceError: the folder does not hold a model of this family.
+    """
+    expect_device(device)
+    if model.family == "static":
+        try:
+            alone = static.load_alone(folder, model, name or device.name)
+        except Exception:
+            # What is wrong with a file is said by the library that reads all of them.
+            alone = None
+        if alone is not None:
+            return alone
+    loaded = load(folder, model, device, name)
+    return wrap(loaded, model, revision, describe(loaded))
+
+
+def model_in(encoder: Any) -> Loaded | TokenVectors:  # noqa: ANN401 - one of mteb's wrappers, which share no protocol
+    """The model that `load_encoder` put into mteb's wrapper, or left by itself."""
+    inner: Loaded | TokenVectors = encoder if isinstance(encoder, TokenVectors) else encoder.model
+    return inner
+
+
+def is_sparse(encoder: Encoder | CrossEncoderWrapper | TokenVectors) -> bool:
     """Whether an encoder's embeddings are mostly zeros, and kept as such."""
+    if isinstance(encoder, TokenVectors):
+        return False
     from mteb.models.sentence_transformer_wrapper import SparseEncoderWrapper
 
     return isinstance(encoder, SparseEncoderWrapper)

@@ -2,6 +2,9 @@
 
 They run through sentence-transformers' `StaticEmbedding`, which is how mteb's own registry loads them, so that scores
 can be set beside published ones. Unlike `model2vec.StaticModel.encode` it cuts no text at 512 tokens.
+
+Encode, whose work on such a model takes less time than importing sentence-transformers and mteb, uses `TokenVectors`
+where a model is no more than vectors and a tokenizer: the same calls of torch on the same numbers, so the same bytes.
 """
 
 from __future__ import annotations
@@ -22,7 +25,9 @@ from embrepro.progress import processes
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from sentence_transformers import SentenceTransformer
+    from tokenizers import Tokenizer
 
 PART = 2048
 """Tokens of the vocabulary that one worker embeds at once, whatever the number of workers."""
@@ -30,17 +35,95 @@ PART = 2048
 
 def load(folder: Path, model: ModelConfig, device: str) -> SentenceTransformer:
     """Load a static model from a folder in Model2Vec's layout or sentence-transformers', or of vectors and tokenizer alone."""
-    import torch
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Normalize, StaticEmbedding
 
     if (folder / "modules.json").is_file():
         return SentenceTransformer(str(folder), device=device, local_files_only=True)
     modules: list[torch.nn.Module] = [StaticEmbedding.load(str(folder), local_files_only=True)]
-    config = folder / "config.json"
-    if config.is_file() and json.loads(config.read_text(encoding="utf-8")).get("normalize"):
+    if _says_normalize(folder):
         modules.append(Normalize())
     return SentenceTransformer(modules=modules, device=device)
+
+
+def _says_normalize(folder: Path) -> bool:
+    config = folder / "config.json"
+    return config.is_file() and bool(json.loads(config.read_text(encoding="utf-8")).get("normalize"))
+
+
+class TokenVectors:
+    """A static model by itself: the mean of a text's token vectors, made a unit vector where the model says so.
+
+    Args:
+        weights: (tokens, dimensions), row by row the vector of a token.
+        tokenizer: of the model.
+        normalised: whether embeddings are made unit vectors.
+    """
+
+    def __init__(self, weights: torch.Tensor, tokenizer: Tokenizer, *, normalised: bool) -> None:
+        from torch import nn
+
+        self.normalised = normalised
+        # As sentence-transformers has it, down to whether a gradient is kept, on which torch's choice of code depends.
+        self._mean = nn.EmbeddingBag.from_pretrained(weights, freeze=False)
+        self._tokenizer = tokenizer
+        self._tokenizer.no_padding()
+
+    @property
+    def weights(self) -> torch.Tensor:
+        """(tokens, dimensions)."""
+        return self._mean.weight
+
+    def encode(self, texts: list[str]) -> np.ndarray:
+        """Embeddings of texts, (texts, dimensions)."""
+        import torch
+        from torch.nn import functional
+
+        device = self.weights.device
+        ids = [encoding.ids for encoding in self._tokenizer.encode_batch(texts, add_special_tokens=False)]
+        starts = torch.tensor([0, *map(len, ids[:-1])]).cumsum(0)
+        tokens = torch.tensor([token for each in ids for token in each], dtype=torch.long)
+        with torch.inference_mode():
+            vectors = self._mean(tokens.to(device), starts.to(device))
+            if self.normalised:
+                vectors = functional.normalize(vectors, p=2, dim=-1)
+        found: np.ndarray = (vectors.float() if vectors.dtype == torch.bfloat16 else vectors).cpu().numpy()
+        return found
+
+
+def load_alone(folder: Path, model: ModelConfig, device: str) -> TokenVectors | None:
+    """A static model from a folder that holds no more than vectors and a tokenizer, else None.
+
+    A model with prompts, further modules or settings, or with files that do not say what they are, is for `load`.
+    """
+    if model.prompts or model.max_seq_length or (folder / "config_sentence_transformers.json").exists():
+        return None
+    normalised = _says_normalize(folder)
+    if (folder / "modules.json").is_file():
+        modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+        known = [(module["type"].rpartition(".")[2], module["path"].strip("./")) for module in modules]
+        if [kind for kind, _ in known] not in (["StaticEmbedding"], ["StaticEmbedding", "Normalize"]):
+            return None
+        if not all(module["type"].startswith("sentence_transformers.") for module in modules):
+            return None
+        # What they are saved with beside weights and tokenizer would be settings.
+        if known[0][1] or any((folder / path / "config.json").exists() for _, path in known[1:]):
+            return None
+        normalised = len(known) == 2
+    if not all((folder / name).is_file() for name in ("model.safetensors", "tokenizer.json")):
+        return None
+    import torch
+    from safetensors.torch import load_file
+    from tokenizers import Tokenizer
+
+    tensors = load_file(folder / "model.safetensors")
+    if not {*tensors} <= {"embedding.weight", "embeddings"} or len(tensors) != 1:
+        return None
+    weights = next(iter(tensors.values()))
+    if model.dtype:
+        weights = weights.to(getattr(torch, model.dtype))
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    return TokenVectors(weights.to(device), tokenizer, normalised=normalised)
 
 
 def distill(teacher: Path, recipe: Distillation, folder: Path, workers: int = 1) -> None:

@@ -194,7 +194,7 @@ def _encode(
     on_ray = config.executor.name == "ray"
     # With Ray this machine reads the texts and needs no GPU.
     here = device.model_copy(update={"name": "cpu"}) if on_ray else device
-    load = partial(_load, snapshot, model, here, manifest.revision)
+    load = partial(embrepro.models.load_encoder, snapshot, model, here, manifest.revision)
     encoding.fix_order_of_sums(here)
     encoder = load(here.name)
     if here.name == "cpu" and here.numerics == "portable" and numerics.differs():
@@ -202,7 +202,8 @@ def _encode(
             f"encode {key}: this machine computes other bytes than portable numerics promise; the last digits of what follows "
             "may be this machine's own"
         )
-    known = embrepro.models.describe(encoder.model)
+    loaded = embrepro.models.model_in(encoder)
+    known = embrepro.models.describe(loaded)
     record.details = {
         **known.as_dict(),
         "revision": manifest.revision,
@@ -212,8 +213,9 @@ def _encode(
     rule = batch_rule(model, device)
     tasks, listed, started = [], {}, time.monotonic()
     for each in missing:
-        plan, lengths = encoding.plan_task(each.listed.texts, rule, encoder.model, pairs=model.scores_pairs)
-        metadata = registry.create(each.leaf).metadata
+        plan, lengths = encoding.plan_task(each.listed.texts, rule, loaded, pairs=model.scores_pairs)
+        # A prompt may depend on it, and what has none does not pay for importing mteb.
+        metadata = registry.create(each.leaf).metadata if loaded is not encoder else None
         name = each.leaf.name
         listed[name] = each.listed
         tasks.append(
@@ -317,21 +319,16 @@ def _unit(model: ModelConfig) -> str:
     return "pairs" if model.scores_pairs else "texts"
 
 
-def _load(snapshot: Path, model: ModelConfig, device: Device, revision: str, name: str) -> Any:  # noqa: ANN401
-    """The model on a device, such as cpu or cuda:1, in mteb's wrapper."""
-    import embrepro.models
-
-    loaded = embrepro.models.load(snapshot, model, device, name)
-    return embrepro.models.wrap(loaded, model, revision, embrepro.models.describe(loaded))
-
-
 def load_here(layout: Layout, key: str, config: Config, revision: str) -> Any:  # noqa: ANN401
-    """A model as one worker of this machine has it, in mteb's wrapper."""
+    """A model as `mteb.evaluate` would get it, in mteb's wrapper, whatever encode makes use of."""
+    import embrepro.models
     from embrepro.embeddings import encoding
 
     _, snapshot = model_sources.read(layout.models / key)
     encoding.fix_order_of_sums(config.device)
-    return _load(snapshot, config.models[key], config.device, revision, config.device.name)
+    model = config.models[key]
+    loaded = embrepro.models.load(snapshot, model, config.device)
+    return embrepro.models.wrap(loaded, model, revision, embrepro.models.describe(loaded))
 
 
 def workers_of(device: Device, load: Any = None) -> Any:  # noqa: ANN401 - encoding.Workers, imported where there is work

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -25,9 +24,6 @@ from embrepro.progress import console
 from embrepro.source_code import code_hash
 from embrepro.tasks import encode_requests, freezing, registry, requested
 from embrepro.tasks.registry import Request
-
-if TYPE_CHECKING:
-    pass
 
 META = "model_meta.json"
 PACKAGES = ("mteb", "scikit-learn", "scipy", "numpy", "torch", "pytrec_eval-terrier", "sentence-transformers")
@@ -136,7 +132,7 @@ def _add_other_scores(
     if suite.CATEGORIES.keys() <= leaves.keys() and all(record.tasks[name].done for name in suite.CATEGORIES):
         same = all(before.tasks.get(name) == record.tasks[name] for name in suite.CATEGORIES)
         scored = before.details.get("legacy") if same else None
-        record.details["legacy"] = scored or suite.legacy_scores(_Embedded(layout, key, encoded))
+        record.details["legacy"] = scored or scoring.in_worker(_legacy_scores, layout, key, encoded)
     if config.tasks.nanobeir:
         nanobeir_scores.add(config.tasks.nanobeir, layout, key, config.models[key], record, before)
 
@@ -160,6 +156,10 @@ def _lost_before(name: str, downloaded: Record, encoded: Record) -> TaskOutcome 
         if not outcome.done:
             return outcome
     return None
+
+
+def _legacy_scores(layout: Layout, key: str, encoded: Record) -> dict[str, Any]:
+    return suite.legacy_scores(_Embedded(layout, key, encoded))
 
 
 class _Embedded:
@@ -260,13 +260,7 @@ def _write_meta(
     kept = before.details.get("meta", {})
     if kept.get("key") == follows and path.is_file() and sha256(path) == kept.get("sha256"):
         return {"key": follows, "sha256": kept["sha256"]}
-    if "mteb" in sys.modules:
-        text = _meta_json(model, revision, known)
-    else:
-        # mteb takes seconds to import, and the process that workers are forked from has it
-        with scoring.pool_of(1) as pool:
-            text = pool.submit(_meta_json, model, revision, known).result()
-    write_text(path, text)
+    write_text(path, scoring.in_worker(_meta_json, model, revision, known))
     return {"key": follows, "sha256": sha256(path)}
 
 

@@ -6,6 +6,7 @@ import json
 import math
 import multiprocessing
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -14,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import embrepro.models
 from embrepro import numerics
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from mteb.results import TaskResult
 
 STAGE = "evaluate"
+_Returned = TypeVar("_Returned")
 Serve: TypeAlias = Callable[..., Any]
 """Makes mteb's encoder of what is stored; called as `replay.encoder` is."""
 
@@ -103,8 +105,16 @@ def pool_of(count: int) -> ProcessPoolExecutor:
     os.environ.update(numerics.ONE_THREAD)
     context = multiprocessing.get_context("forkserver")
     first = "embrepro.progress.fork_server"
-    context.set_forkserver_preload([first, "mteb", "embrepro.embeddings.replay", "sklearn.linear_model"])
+    context.set_forkserver_preload([first, "mteb", "embrepro.embeddings.replay", "sklearn.linear_model", __name__])
     return ProcessPoolExecutor(count, mp_context=context, initializer=_start_worker)
+
+
+def in_worker(function: Callable[..., _Returned], *arguments: object) -> _Returned:
+    """What a function that needs mteb or scikit-learn returns: in such a process, unless this one has mteb already."""
+    if "mteb" in sys.modules:
+        return function(*arguments)
+    with pool_of(1) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def _score_on_ray(jobs: list[Job], key: str, config: Config) -> Iterator[tuple[str, TaskOutcome]]:
@@ -205,7 +215,7 @@ def score(job: Job) -> TaskOutcome:
     if job.model.scores_pairs and manifest.type not in encode_requests.PAIR_TYPES:
         first_stage.attach(task, job.task_folder)
     encode_requests.speed_up(task)
-    with samples.collect_samples(task) as collected, search.installed():
+    with samples.collect_samples(task) as collected, search.installed(), replay.recognised():
         result = mteb.evaluate(encoder, task, cache=None, co2_tracker=False, show_progress_bar=False).task_results[0]
     encoder.expect_finished()
     expect_complete(result, job.request)
