@@ -22,7 +22,7 @@ from conftest import REPOSITORY, build_static_model
 from embrepro.cli import app
 from embrepro.config.compose import compose_values
 from embrepro.config.schema import Config, parse_config
-from embrepro.doctor import own_data as checking
+from embrepro.doctor import data_check as checking
 from embrepro.errors import ConfigError, TaskError
 from embrepro.layout import Layout
 from embrepro.own_data import definition, reading

@@ -72,7 +72,7 @@ def check_data(
 ) -> None:
     """Look through files of one's own: malformed rows, duplicates, leaks between splits, empty texts, lonely labels."""
     console.go_offline()
-    from embrepro.doctor import own_data
+    from embrepro.doctor import data_check
     from embrepro.doctor.pages import concerns_page
     from embrepro.own_data import definition
     from embrepro.rendering import render_terminal
@@ -80,7 +80,7 @@ def check_data(
     chosen = names or definition.names()
     if not chosen:
         raise ConfigError(f"There is no task under {definition.FOLDER}; {definition.PAGE} shows how to make one.")
-    found = [concern for name in chosen for concern in own_data.check(name)]
+    found = [concern for name in chosen for concern in data_check.check(name)]
     render_terminal.show(concerns_page(chosen, found))
     if any(concern.severity == "error" for concern in found):
         raise typer.Exit(1)

@@ -10,21 +10,22 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from embrepro.doctor.result_files import Broken, Result, read_folder
 from embrepro.errors import KitError
+from embrepro.results.raw_results import Broken, Result, read_folder
 
 if TYPE_CHECKING:
     from mteb import AbsTask
 
 Severity = Literal["error", "warning", "note"]
+"""In the order in which findings are told."""
 Lookup = Callable[[str], "AbsTask"]
 
 # Seconds; loading and scoring anything at all takes longer
@@ -87,26 +88,25 @@ def examine(folder: Path, *, lookup: Lookup | None = None) -> list[Finding]:
     results, broken = read_folder(folder)
     if not results and not broken:
         return [
-            Finding(
-                severity="error",
-                file=".",
-                what="no result file of mteb in this folder",
-                cause="the evaluation stopped before its first task, or wrote somewhere else",
-                advice="look for <org>__<model>/<revision>/<Task>.json and name the folder above it",
+            _error(
+                ".",
+                "no result file of mteb in this folder",
+                "the evaluation stopped before its first task, or wrote somewhere else",
+                "look for <org>__<model>/<revision>/<Task>.json and name the folder above it",
             )
         ]
     expected = {name: _expected(name, lookup or _mteb_task) for name in {result.task for result in results}}
-    findings = [_broken(each) for each in broken]
-    findings += _signature(results, expected)
-    for result in results:
-        findings += _examine_file(result, expected[result.task])
-    findings += _missing_meta(folder, results)
-    findings += _nameless(folder, results)
-    findings += _contradicting(results)
-    findings += _unequal_tasks(results)
-    findings += _identical(results)
-    order: dict[Severity, int] = {"error": 0, "warning": 1, "note": 2}
-    return sorted(findings, key=lambda finding: order[finding.severity])
+    findings = [
+        *(_broken(each) for each in broken),
+        *_empty_tasks(results, expected),
+        *(finding for result in results for finding in _examine_file(result, expected[result.task])),
+        *_missing_meta(folder, results),
+        *_nameless(folder, results),
+        *_contradicting(results),
+        *_unequal_tasks(results),
+        *_identical(results),
+    ]
+    return sorted(findings, key=lambda finding: get_args(Severity).index(finding.severity))
 
 
 def _mteb_task(name: str) -> AbsTask:
@@ -137,9 +137,8 @@ def _expected(name: str, lookup: Lookup) -> _Expected | None:
     )
 
 
-def _signature(results: Sequence[Result], expected: dict[str, _Expected | None]) -> list[Finding]:
-    """The wrong language code leaves empty exactly the tasks that inherit mteb's base evaluation."""
-    findings = []
+def _empty_tasks(results: Sequence[Result], expected: dict[str, _Expected | None]) -> Iterator[Finding]:
+    """Empty results of a folder: a wrong language code leaves empty just the tasks that inherit mteb's base evaluation."""
     for folder, files in _by_folder(results).items():
         empty = [result for result in files if result.is_empty]
         scored = [result for result in files if not result.is_empty]
@@ -153,11 +152,10 @@ def _signature(results: Sequence[Result], expected: dict[str, _Expected | None])
             kinds = sorted({_type(expected[result.task]) for result in scored})
             what += f", while {len(scored)} of type {' and '.join(kinds)} are scored"
             also = _others_with_the_same(results, files, empty)
-            findings.append(_error(folder, what + also, _LANGUAGE_CAUSE, _LANGUAGE_ADVICE))
+            yield _error(folder, what + also, _LANGUAGE_CAUSE, _LANGUAGE_ADVICE)
         else:
             cause = "a subset or split filter that left nothing to evaluate (hf_subsets=[], eval_splits=[], a language)"
-            findings.append(_error(folder, what, cause, "run these tasks again without the filter"))
-    return findings
+            yield _error(folder, what, cause, "run these tasks again without the filter")
 
 
 def _inherits_base(task: _Expected | None) -> bool:
@@ -179,27 +177,23 @@ def _others_with_the_same(results: Sequence[Result], files: Sequence[Result], em
     return f"; the same tasks as {', '.join(same)}, so it is not this model's doing" if same else ""
 
 
-def _examine_file(result: Result, task: _Expected | None) -> list[Finding]:
+def _examine_file(result: Result, task: _Expected | None) -> Iterator[Finding]:
     if result.is_empty:
-        return [_empty_file(result, task)]
-    findings = [*_bad_scores(result, task), *_instant(result)]
+        yield _empty_file(result, task)
+        return
+    yield from _bad_scores(result, task)
+    yield from _instant(result)
     if task is None:
-        findings.append(
-            Finding(
-                severity="note",
-                file=result.file,
-                what=f"mteb does not know {result.task}",
-                cause="a task of one's own, or one that was renamed or removed",
-                advice="splits, subsets and range were not checked; compare the name with mteb.get_tasks()",
-            )
+        yield _note(
+            result.file,
+            f"mteb does not know {result.task}",
+            "a task of one's own, or one that was renamed or removed",
+            "splits, subsets and range were not checked; compare the name with mteb.get_tasks()",
         )
-        return findings
-    return [
-        *findings,
-        *_missing_parts(result, task),
-        *_revision(result, task),
-        *_dropped_queries(result, task),
-    ]
+        return
+    yield from _missing_parts(result, task)
+    yield from _other_revision(result, task)
+    yield from _dropped_queries(result, task)
 
 
 def _empty_file(result: Result, task: _Expected | None) -> Finding:
@@ -214,7 +208,7 @@ def _empty_file(result: Result, task: _Expected | None) -> Finding:
     return _error(result.file, f"{result.task}: empty scores{time}", cause, advice)
 
 
-def _bad_scores(result: Result, task: _Expected | None) -> Iterable[Finding]:
+def _bad_scores(result: Result, task: _Expected | None) -> Iterator[Finding]:
     metric = task.main_score if task else "main score"
     least = -1.0 if task is None or any(name in metric for name in _SIGNED_METRICS) else 0.0
     for split, subset, score in result.scores:
@@ -242,7 +236,7 @@ def _bad_scores(result: Result, task: _Expected | None) -> Iterable[Finding]:
             )
 
 
-def _instant(result: Result) -> Iterable[Finding]:
+def _instant(result: Result) -> Iterator[Finding]:
     # A time of exactly 0 is how files without times are written.
     if result.seconds is not None and 0 < result.seconds < _INSTANT:
         yield _warning(
@@ -253,7 +247,7 @@ def _instant(result: Result) -> Iterable[Finding]:
         )
 
 
-def _missing_parts(result: Result, task: _Expected) -> Iterable[Finding]:
+def _missing_parts(result: Result, task: _Expected) -> Iterator[Finding]:
     there = defaultdict(set)
     for split, subset, _ in result.scores:
         there[split].add(subset)
@@ -277,18 +271,17 @@ def _missing_parts(result: Result, task: _Expected) -> Iterable[Finding]:
             )
 
 
-def _revision(result: Result, task: _Expected) -> Iterable[Finding]:
+def _other_revision(result: Result, task: _Expected) -> Iterator[Finding]:
     if task.revision and result.revision and result.revision != task.revision:
-        yield Finding(
-            severity="note",
-            file=result.file,
-            what=f"{result.task}: data revision {result.revision[:12]}, this mteb has {task.revision[:12]}",
-            cause="another version of mteb; its result cache does not compare data revisions",
-            advice="evaluate again before comparing with scores on the present data",
+        yield _note(
+            result.file,
+            f"{result.task}: data revision {result.revision[:12]}, this mteb has {task.revision[:12]}",
+            "another version of mteb; its result cache does not compare data revisions",
+            "evaluate again before comparing with scores on the present data",
         )
 
 
-def _dropped_queries(result: Result, task: _Expected) -> Iterable[Finding]:
+def _dropped_queries(result: Result, task: _Expected) -> Iterator[Finding]:
     """Queries without qrels are dropped silently and the mean rises; the per-sample scores tell."""
     for split, scored in result.samples.items():
         if (there := task.queries.get(split)) and scored < there and task.subsets == {"default"}:
@@ -300,7 +293,7 @@ def _dropped_queries(result: Result, task: _Expected) -> Iterable[Finding]:
             )
 
 
-def _missing_meta(folder: Path, results: Sequence[Result]) -> Iterable[Finding]:
+def _missing_meta(folder: Path, results: Sequence[Result]) -> Iterator[Finding]:
     for place in _by_folder(results):
         if not (folder / place / "model_meta.json").is_file():
             yield _warning(
@@ -311,7 +304,7 @@ def _missing_meta(folder: Path, results: Sequence[Result]) -> Iterable[Finding]:
             )
 
 
-def _nameless(folder: Path, results: Sequence[Result]) -> Iterable[Finding]:
+def _nameless(folder: Path, results: Sequence[Result]) -> Iterator[Finding]:
     """Mteb writes a stand-in for the name of a model that has none, and serves its results to every other such model."""
     for place, files in _by_folder(results).items():
         name = _meta_name(folder / place / "model_meta.json")
@@ -335,7 +328,7 @@ def _meta_name(path: Path) -> str | None:
     return name if isinstance(name, str) else ""
 
 
-def _contradicting(results: Sequence[Result]) -> Iterable[Finding]:
+def _contradicting(results: Sequence[Result]) -> Iterator[Finding]:
     """One model, one task, one split and subset: one score."""
     found: dict[tuple[str, ...], dict[float | None, str]] = defaultdict(dict)
     for result in results:
@@ -356,7 +349,7 @@ def _contradicting(results: Sequence[Result]) -> Iterable[Finding]:
             )
 
 
-def _unequal_tasks(results: Sequence[Result]) -> Iterable[Finding]:
+def _unequal_tasks(results: Sequence[Result]) -> Iterator[Finding]:
     by_folder = _by_folder(results)
     all_tasks = {result.task for result in results}
     for place, files in by_folder.items():
@@ -369,7 +362,7 @@ def _unequal_tasks(results: Sequence[Result]) -> Iterable[Finding]:
             )
 
 
-def _identical(results: Sequence[Result]) -> Iterable[Finding]:
+def _identical(results: Sequence[Result]) -> Iterator[Finding]:
     """Two models never agree to the last digit on every task, unless one of them was not run."""
     by_folder = _by_folder(results)
     for (place, files), (other_place, others) in combinations(by_folder.items(), 2):
@@ -379,12 +372,12 @@ def _identical(results: Sequence[Result]) -> Iterable[Finding]:
         shared = [result for result in files if not result.is_empty and result.task in theirs]
         same = [result.task for result in shared if _telling(result) and result.scores == theirs[result.task].scores]
         if same and (len(same) == len(shared) or len(same) > 1):
-            yield Finding(
-                severity="error" if len(same) > 1 else "warning",
-                file=place,
-                what=f"the same scores as {other_place} on {', '.join(same)}",
-                cause="the result cache goes by name and revision: other weights under one name, or no name",
-                advice="give each model its own name and revision, and evaluate again with an empty cache",
+            finding = _error if len(same) > 1 else _warning
+            yield finding(
+                place,
+                f"the same scores as {other_place} on {', '.join(same)}",
+                "the result cache goes by name and revision: other weights under one name, or no name",
+                "give each model its own name and revision, and evaluate again with an empty cache",
             )
 
 
@@ -410,3 +403,7 @@ def _error(file: str, what: str, cause: str, advice: str) -> Finding:
 
 def _warning(file: str, what: str, cause: str, advice: str) -> Finding:
     return Finding(severity="warning", file=file, what=what, cause=cause, advice=advice)
+
+
+def _note(file: str, what: str, cause: str, advice: str) -> Finding:
+    return Finding(severity="note", file=file, what=what, cause=cause, advice=advice)

@@ -12,8 +12,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from embrepro.doctor import result_files
-from embrepro.doctor.result_files import Broken, Result
 from embrepro.errors import KitError
 from embrepro.files import read_json
 from embrepro.layout import Layout
@@ -27,6 +25,8 @@ from embrepro.regression.revisions import (
     RevisionError,
     Side,
 )
+from embrepro.results import raw_results
+from embrepro.results.raw_results import Broken, Result
 from embrepro.tasks import registry, samples
 
 
@@ -61,7 +61,7 @@ def read_file(path: Path) -> Side:
     Raises:
         RevisionError: it is damaged, or neither.
     """
-    found = result_files.read_file(path, path.parent)
+    found = raw_results.read_file(path, path.parent)
     if isinstance(found, Broken):
         raise RevisionError(f"{path} cannot be read: {found.problem}")
     if found:
@@ -79,7 +79,7 @@ def read_results(folder: Path) -> Side:
     Raises:
         RevisionError: a file is damaged, or there is no result.
     """
-    found, broken = result_files.read_folder(folder)
+    found, broken = raw_results.read_folder(folder)
     if broken:
         raise RevisionError(f"{folder / broken[0].file} cannot be read: {broken[0].problem}")
     if not found:

@@ -1,4 +1,4 @@
-"""Where mteb's result files lie, and every number in them under mteb's own names."""
+"""Where a run's result files lie, and every number in them under mteb's own names; `raw_results` reads anybody's."""
 
 from __future__ import annotations
 
