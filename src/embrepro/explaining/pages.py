@@ -9,8 +9,8 @@ from embrepro.explaining.differences import ROUNDED, SWITCHED, Difference, Diffe
 from embrepro.explaining.moving import Found, MovedSample, MovedTask, SampleOutcome
 from embrepro.explaining.switching import CLOSE, Attribution, Switched
 from embrepro.regression.diff import ScoreChange
-from embrepro.rendering.drawing import forest_figure
-from embrepro.rendering.formats import DASH, score, signed, signed_interval
+from embrepro.rendering.drawing import forest_figure, forest_row
+from embrepro.rendering.formats import DASH, score, shorten, signed, signed_interval
 from embrepro.rendering.model import Column, Document, Figure, Fold, Section, Table, Tone, Value, filled
 
 _TEXT = 200
@@ -129,14 +129,7 @@ def _causes_table(found: list[Difference]) -> Table:
 def _figures(differences: Differences) -> list[list[Figure]]:
     """Every difference with its interval, where any has one."""
     rows = [
-        {
-            "task": row.task,
-            "estimate": 100 * row.difference,
-            "low": 100 * (row.interval.low if row.interval else row.difference),
-            "high": 100 * (row.interval.high if row.interval else row.difference),
-            "words": signed(row.difference),
-            "tone": _outcome(row),
-        }
+        forest_row(row.task, row.difference, row.interval, signed(row.difference), _outcome(row), scale=100)
         for row in differences.scores
         if row.difference is not None and not row.incomparable
     ]
@@ -230,7 +223,7 @@ def _moved_section(moved: MovedTask, *, folded: bool) -> Section:
 def _sample_row(moved: MovedTask, sample: MovedSample, *, named: bool) -> list[Value]:
     first, *others = (text or DASH for text in sample.texts)
     place = f"{sample.split}, {sample.subset}" if named else ""
-    notes = [*(_cut(text, _TEXT) for text in others), *([place] if place else [])]
+    notes = [*(shorten(text, _TEXT) for text in others), *([place] if place else [])]
     folds = [Fold(label, [Value(text)]) for label, text in _whole(sample)]
     folds += [
         Fold(f"Ranked by {name}", [_ranked(each) for each in reading.ranking])
@@ -238,7 +231,7 @@ def _sample_row(moved: MovedTask, sample: MovedSample, *, named: bool) -> list[V
         if reading.ranking
     ]
     return [
-        Value(_cut(first, _TEXT), note=" \u2022 ".join(notes), folds=folds),
+        Value(shorten(first, _TEXT), note=" \u2022 ".join(notes), folds=folds),
         Value(sample.gold),
         *(Value(f"{each.value:.2f}", note=_said(each), sort=each.value) for each in (sample.old, sample.new)),
         Value(
@@ -264,16 +257,12 @@ def _said(reading: SampleOutcome) -> str:
 def _ranked(found: Found) -> Value:
     relevant = found.relevance > 0
     note = f"{'relevant, ' if relevant else ''}similarity {found.similarity:.3f}"
-    return Value(_cut(found.text, _DOCUMENT), note=note, tone="good" if relevant else "")
+    return Value(shorten(found.text, _DOCUMENT), note=note, tone="good" if relevant else "")
 
 
 def _short(text: str) -> str:
     """A hash as far as it tells apart, anything else as far as there is room."""
-    return text[:12] if len(text) in (32, 40, 64) and text.isalnum() else _cut(text, 60)
-
-
-def _cut(text: str, room: int) -> str:
-    return text if len(text) <= room else f"{text[: room - 1]}\u2026"
+    return text[:12] if len(text) in (32, 40, 64) and text.isalnum() else shorten(text, 60)
 
 
 def _percent(share: float | None) -> str:

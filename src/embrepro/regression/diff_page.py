@@ -6,8 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from embrepro.regression.diff import MEASURES, NOTED, RevisionComparison, ScoreChange
-from embrepro.rendering.drawing import forest_figure
-from embrepro.rendering.formats import DASH, fraction, short_interval, signed_fraction, signed_fraction_interval
+from embrepro.rendering.drawing import forest_figure, forest_row
+from embrepro.rendering.formats import (
+    DASH,
+    fraction,
+    short_interval,
+    shorten,
+    signed_fraction,
+    signed_fraction_interval,
+)
 from embrepro.rendering.model import Document, Figure, Section, Table, Tone, Value, columns_of, filled
 from embrepro.results.summary import Interval
 
@@ -51,16 +58,8 @@ def difference_figures(comparison: RevisionComparison) -> list[list[Figure]]:
 
 
 def _drawn(row: ScoreChange, difference: float) -> dict[str, Any]:
-    reach = row.interval or Interval(low=difference, high=difference)
     tone = _tone(difference, row.interval) if row.interval else "untested"
-    return {
-        "task": row.task,
-        "estimate": difference,
-        "low": reach.low,
-        "high": reach.high,
-        "words": signed_fraction(difference),
-        "tone": tone,
-    }
+    return forest_row(row.task, difference, row.interval, signed_fraction(difference), tone)
 
 
 def means_table(comparison: RevisionComparison) -> Table:
@@ -159,4 +158,4 @@ def _cut(text: str, room: int = 80) -> str:
     """Hashes as far as they tell apart, long values as far as there is room."""
     if len(text) in (32, 36, 40, 64) and " " not in text:
         return text[:12]
-    return text if len(text) <= room else f"{text[: room - 1]}…"
+    return shorten(text, room)

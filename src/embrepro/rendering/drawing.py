@@ -12,6 +12,7 @@ import altair as alt
 
 from embrepro.rendering.model import Figure
 from embrepro.rendering.palette import LIGHT
+from embrepro.results.summary import Interval
 
 _FONT = "'Segoe UI', Roboto, 'Noto Sans', 'Liberation Sans', Arial, sans-serif"
 _SHAPES = {"baseline": "circle", "candidate": "diamond", "other": "square"}
@@ -36,6 +37,24 @@ def figure(
     return Figure(name, caption, words, lambda: svg_of(draw(wide), name), narrow, legend)
 
 
+def forest_row(
+    task: str, estimate: float, interval: Interval | None, words: str, tone: str, scale: int = 1
+) -> dict[str, Any]:
+    """A row of `forest_figure`; a difference without an interval is a point.
+
+    Args:
+        task: its name.
+        estimate: the difference, in the score's own unit as `interval` is.
+        interval: of the difference.
+        words: the estimate as it is written.
+        tone: see `tone_colour`.
+        scale: what the axis shows is this many times as large.
+    """
+    low, high = (interval.low, interval.high) if interval else (estimate, estimate)
+    drawn = {"estimate": scale * estimate, "low": scale * low, "high": scale * high}
+    return {"task": task, **drawn, "words": words, "tone": tone}
+
+
 def forest_figure(name: str, caption: str, title: str, rows: list[dict[str, Any]]) -> Figure:
     """Differences by task with their intervals, from the greatest gain to the greatest loss.
 
@@ -43,7 +62,7 @@ def forest_figure(name: str, caption: str, title: str, rows: list[dict[str, Any]
         name: the figure's identifier.
         caption: what is shown.
         title: of the axis.
-        rows: task, estimate, low, high; `words`, the estimate as it is written; `tone`, see `tone_colour`.
+        rows: each as `forest_row` makes it.
     """
     rows = sorted(rows, key=lambda row: -row["estimate"])
     words = "; ".join(f"{row['task']} {row['words']}" for row in rows)
@@ -243,8 +262,3 @@ def role_shape(field_name: str) -> alt.Shape:
     """Shape by the part a model plays, so that colour is not needed to tell them apart."""
     scale = alt.Scale(domain=list(_SHAPES), range=list(_SHAPES.values()))
     return alt.Shape(f"{field_name}:N", scale=scale, legend=None)
-
-
-def shorten(text: str, length: int) -> str:
-    """Text of at most `length` characters."""
-    return text if len(text) <= length else f"{text[: length - 1]}…"

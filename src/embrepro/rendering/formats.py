@@ -72,6 +72,11 @@ def probability(value: float | None) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
+def shorten(text: str, length: int) -> str:
+    """Text of at most `length` characters."""
+    return text if len(text) <= length else f"{text[: length - 1]}\u2026"
+
+
 def yes_no(value: bool | None) -> str:
     """A truth value in words; a dash where it is not known."""
     return DASH if value is None else ("yes" if value else "no")

@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict
 
 from embrepro.errors import KitError
 from embrepro.files import read_json
+from embrepro.layout import Layout
 from embrepro.results.summary import ModelCard
+from embrepro.tasks import main_scores
 
 
 class ResultNumbers(BaseModel):
@@ -25,7 +27,7 @@ class ResultNumbers(BaseModel):
 
 def result_file(card: ModelCard, task: str) -> str:
     """Where mteb's result of a model on a task lies, in mteb's own layout."""
-    return f"results/{card.name.replace('/', '__')}/{card.revision}/{task}.json"
+    return main_scores.path_of(Layout().results_of(card.name) / card.revision, task).as_posix()
 
 
 def read_numbers(path: Path) -> list[ResultNumbers]:

@@ -23,6 +23,7 @@ import polars as pl
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from embrepro.statistics.resampling import (
+    LEAST_RESAMPLES,
     LINEAR,
     Floats,
     StatisticsError,
@@ -30,6 +31,7 @@ from embrepro.statistics.resampling import (
     bootstrap_counts,
     chunks,
     evaluator,
+    jackknife_counts,
     paired_strata,
     strata,
     unit_values,
@@ -39,9 +41,7 @@ TestedOutcome = Literal["better", "worse", "not distinguishable"]
 EffectKind = Literal["d_z", "q", "h"]
 Test = Literal["sign flips", "paired bootstrap", "jackknife", "normal"]
 
-_JACKKNIFE_BLOCKS = 200
 _ROW_BUDGET = 40_000_000
-_LEAST_RESAMPLES = 500
 _SIGN_FLIPS = 9_999
 _EXACT_UP_TO = 13
 
@@ -286,7 +286,7 @@ def _draw(
     rows: int | None = None,
 ) -> Floats:
     """Bootstrap values of the mean over strata, each resampled by itself: shape (resamples,)."""
-    resamples = min(resamples, max(_LEAST_RESAMPLES, _ROW_BUDGET // (rows or _rows(parts))))
+    resamples = min(resamples, max(LEAST_RESAMPLES, _ROW_BUDGET // (rows or _rows(parts))))
     rng = np.random.default_rng([seed, 1])
     total = np.zeros(resamples)
     for part, evaluate in zip(parts, of, strict=True):
@@ -338,11 +338,10 @@ def _influences(parts: Sequence[Stratum], of: Sequence[Callable[[Floats], Floats
     rng = np.random.default_rng([seed, 2])
     found = []
     for part, evaluate in zip(parts, of, strict=True):
-        blocks = min(part.units, _JACKKNIFE_BLOCKS)
-        if blocks < 2:
+        if part.units < 2:
             continue
-        member = rng.permutation(part.units) % blocks
-        left_out = evaluate((member[None, :] != np.arange(blocks)[:, None]).astype(float))
+        kept = jackknife_counts(part.units, rng)
+        blocks, left_out = len(kept), evaluate(kept)
         left_out = left_out[np.isfinite(left_out)]
         found.append((left_out.mean() - left_out) * (blocks - 1) / blocks / len(parts))
     return np.concatenate(found) if found else np.zeros(1)

@@ -22,19 +22,19 @@ import polars as pl
 from scipy.special import ndtri
 
 from embrepro.statistics.resampling import (
+    LEAST_RESAMPLES,
     Floats,
     Stratum,
     bootstrap_counts,
     chunks,
     evaluator,
+    jackknife_counts,
     paired_strata,
     strata,
 )
 
 RESAMPLES = 2000
 _ROW_BUDGET = 20_000_000
-_LEAST_RESAMPLES = 500
-_BLOCKS = 200
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def joint_draws(samples: Sequence[pl.DataFrame], statistic: str, *, name: str, s
 def _resampled(stratum: Sequence[Stratum], of: Sequence, whole: Floats, rng: np.random.Generator) -> Floats:  # type: ignore[type-arg]
     """Deviations from their mean over bootstrap resamples; where there are many rows fewer are drawn, and used again."""
     units, rows = stratum[0].units, max(part.rows for part in stratum) * len(of)
-    count = min(RESAMPLES, max(_LEAST_RESAMPLES, _ROW_BUDGET // rows))
+    count = min(RESAMPLES, max(LEAST_RESAMPLES, _ROW_BUDGET // rows))
     batches = []
     for size in chunks(count, units):
         counts = bootstrap_counts(units, size, rng)
@@ -112,10 +112,8 @@ def _resampled(stratum: Sequence[Stratum], of: Sequence, whole: Floats, rng: np.
 
 
 def _jackknifed(stratum: Sequence[Stratum], of: Sequence, whole: Floats, rng: np.random.Generator) -> Floats:  # type: ignore[type-arg]
-    units = stratum[0].units
-    blocks = min(units, _BLOCKS)
-    member = rng.permutation(units) % blocks
-    kept = (member[None, :] != np.arange(blocks)[:, None]).astype(float)
+    kept = jackknife_counts(stratum[0].units, rng)
+    blocks = len(kept)
     left_out = np.stack([evaluate(kept) for evaluate in of], axis=1)
     influences = (left_out.mean(axis=0) - left_out) * np.sqrt((blocks - 1) / blocks)
     deviations: Floats = np.einsum("rb,bm->rm", rng.standard_normal((RESAMPLES, blocks)), influences)

@@ -35,6 +35,9 @@ LINEAR = frozenset({"mean", "lrap", "accuracy"})
 
 _TARGETED = frozenset(STATISTICS) - {"mean", "lrap"}
 _CHUNK_CELLS = 2_000_000
+_JACKKNIFE_BLOCKS = 200
+LEAST_RESAMPLES = 500
+"""How many resamples are drawn however many rows there are."""
 Floats = NDArray[np.float64]
 
 
@@ -183,6 +186,14 @@ def unit_values(stratum: Stratum, statistic: str) -> Floats:
 
 def _row_values(replicate: Replicate, statistic: str) -> Floats:
     return (replicate.score == replicate.target).astype(float) if statistic == "accuracy" else replicate.score
+
+
+def jackknife_counts(units: int, rng: np.random.Generator) -> Floats:
+    """Counts that leave out one block of samples each, of up to 200 blocks: (blocks, samples)."""
+    blocks = min(units, _JACKKNIFE_BLOCKS)
+    member = rng.permutation(units) % blocks
+    kept: Floats = (member[None, :] != np.arange(blocks)[:, None]).astype(float)
+    return kept
 
 
 def bootstrap_counts(units: int, resamples: int, rng: np.random.Generator) -> Floats:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from embrepro.rendering.drawing import forest_figure
+from embrepro.rendering.drawing import forest_figure, forest_row
 from embrepro.rendering.formats import DASH, score, score_interval, signed
 from embrepro.rendering.model import Column, Figure, Section, Table, Value
 from embrepro.report.cells import (
@@ -118,15 +116,16 @@ def differences_table(summary: Summary, origins: Origins) -> Table:
 
 def differences_figure(summary: Summary) -> Figure | None:
     """Difference by task with its interval, from the greatest gain to the greatest loss."""
-    rows: list[dict[str, Any]] = [
-        {
-            "task": task.name,
-            "estimate": 100 * found.estimate,
-            "low": 100 * (found.interval.low if found.interval else found.estimate),
-            "high": 100 * (found.interval.high if found.interval else found.estimate),
-            "words": signed(found.estimate),
-            "tone": {"better": "good", "worse": "bad", "not tested": "untested"}.get(found.outcome, "even"),
-        }
+    tones = {"better": "good", "worse": "bad", "not tested": "untested"}
+    rows = [
+        forest_row(
+            task.name,
+            found.estimate,
+            found.interval,
+            signed(found.estimate),
+            tones.get(found.outcome, "even"),
+            scale=100,
+        )
         for task in summary.tasks
         if (found := task.difference) is not None
     ]

@@ -19,9 +19,8 @@ from embrepro.rendering.drawing import (
     log_scale,
     role_colour,
     role_shape,
-    shorten,
 )
-from embrepro.rendering.formats import DASH, quantity, score, yes_no
+from embrepro.rendering.formats import DASH, quantity, score, shorten, yes_no
 from embrepro.rendering.model import Column, Figure, Section, Table, Value
 from embrepro.rendering.palette import LIGHT
 from embrepro.report.cells import SIDE_BY_SIDE, are_many, legend_of_roles, model_keys, role_note, role_of
