@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
 from embrepro.catalogue.choosing import Answer, DecisionTree, Walk
 from embrepro.catalogue.listing import MEAN, CatalogueEntry
 from embrepro.config.model_files import FIGURES
+from embrepro.config.schema import Family
 from embrepro.rendering.formats import DASH, quantity, yes_no
 from embrepro.rendering.model import Code, Column, Document, Section, Table, Value, Words
 
 FAMILIES = {"dense": "Dense", "static": "Static", "sparse": "Sparse", "cross-encoder": "Cross-encoders"}
+"""Titles of families, in the order of their tables; another family has its name, and comes last."""
 LEFT_OUT = {
     "Longest text", "Normalised", "Similarity", "Parameters", "Licence",
     *(FIGURES[name].title for name in FIGURES if FIGURES[name].kind == "speed" and not name.endswith("_v100")),
@@ -32,9 +35,10 @@ def models_page(entries: Sequence[CatalogueEntry], *, by_family: bool = True, sh
         by_family: a table for each family, or one of all.
         short: no more columns than a terminal has room for, and no sources.
     """
-    groups = {family: [entry for entry in entries if entry.file.model.family == family] for family in FAMILIES}
+    titles = FAMILIES | {family: family.capitalize() for family in get_args(Family) if family not in FAMILIES}
+    groups = {family: [entry for entry in entries if entry.file.model.family == family] for family in titles}
     tables = (
-        [_table(f"models-{family}", FAMILIES[family], found, short) for family, found in groups.items() if found]
+        [_table(f"models-{family}", titles[family], found, short) for family, found in groups.items() if found]
         if by_family
         else [_table("models", "Models", entries, short)]
     )

@@ -119,7 +119,7 @@ class ModelFile:
     @property
     def pinned(self) -> bool:
         """Whether a run may use the model, or it must be looked up first."""
-        weights = self.model.distill.teacher if self.model.distill else self.model.weights
+        weights = self.model.published_weights
         return weights is None or weights.pinned
 
 

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -34,6 +34,10 @@ from embrepro.numerics import Numerics
 
 PairTask = Literal["STS", "PairClassification"]
 Family = Literal["static", "dense", "sparse", "cross-encoder"]
+ModelKind = Literal["dense", "sparse", "cross-encoder"]
+"""What mteb and sentence-transformers tell apart among models."""
+KINDS: dict[Family, ModelKind] = {"sparse": "sparse", "cross-encoder": "cross-encoder"}
+"""The kind of each family that does not give dense embeddings."""
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 DOCUMENTS = kit.CONF / "documents"
@@ -104,6 +108,8 @@ class Distillation(Strict):
 class ModelConfig(Strict):
     """One model: its name, and exactly one source of its bytes."""
 
+    SOURCES: ClassVar = ("weights", "folder", "distill")
+
     org: HubName
     name: HubName
     family: Family
@@ -133,10 +139,10 @@ class ModelConfig(Strict):
 
     @model_validator(mode="after")
     def _one_source(self) -> ModelConfig:
-        given = [key for key in ("weights", "folder", "distill") if getattr(self, key) is not None]
+        given = [key for key in self.SOURCES if getattr(self, key) is not None]
         if len(given) != 1:
             raise ValueError(
-                f"exactly one of weights, folder, distill says where the model comes from; got {given or 'none'}"
+                f"exactly one of {', '.join(self.SOURCES)} says where the model comes from; got {given or 'none'}"
             )
         return self
 
@@ -148,16 +154,26 @@ class ModelConfig(Strict):
 
     @model_validator(mode="after")
     def _keys_of_its_family(self) -> ModelConfig:
-        if self.max_active_dims and self.family != "sparse":
+        if self.max_active_dims and self.kind != "sparse":
             raise ValueError(f"max_active_dims belongs to a sparse model; this one is {self.family}")
         if self.pair_tasks and not self.scores_pairs:
             raise ValueError(f"pair_tasks belong to a cross-encoder; this model is {self.family}")
         return self
 
     @property
+    def kind(self) -> ModelKind:
+        """What the model gives: embeddings, dense unless its family says otherwise, or scores of pairs."""
+        return KINDS.get(self.family, "dense")
+
+    @property
     def scores_pairs(self) -> bool:
         """Whether the model scores a query and a document together, and has no embeddings."""
-        return self.family == "cross-encoder"
+        return self.kind == "cross-encoder"
+
+    @property
+    def published_weights(self) -> Weights | None:
+        """The published model that its bytes are, or are distilled from."""
+        return self.distill.teacher if self.distill else self.weights
 
     @property
     def full_name(self) -> str:
@@ -311,7 +327,7 @@ class Config(Strict):
     @model_validator(mode="after")
     def _models_are_pinned(self) -> Config:
         for key, model in self.models.items():
-            weights = model.distill.teacher if model.distill else model.weights
+            weights = model.published_weights
             if weights and not weights.pinned:
                 raise ValueError(
                     f"models.{key} is unpinned: the revision of {weights.repository} is not known. "

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -26,6 +26,7 @@ from sentence_transformers.sparse_encoder.evaluation import (
 )
 
 from embrepro.config.nanobeir import NanoBeir
+from embrepro.config.schema import ModelKind
 from embrepro.embeddings.replay import sparse_tensor
 from embrepro.embeddings.store import Rows
 from embrepro.errors import ReplayError
@@ -70,18 +71,18 @@ class NanoScores:
 def evaluate(
     settings: NanoBeir,
     stored: Mapping[str, StoredTask],
-    family: Literal["dense", "sparse", "cross-encoder"],
+    kind: ModelKind,
     *,
     similarity: str | None = None,
     max_active_dims: int | None = None,
     csv_folder: Path | None = None,
 ) -> NanoScores:
-    """Run the library's evaluator of a model family.
+    """Run the library's evaluator for a kind of models.
 
     Args:
         settings: the evaluator's arguments.
         stored: data sets by short name.
-        family: dense (static models are), sparse or cross-encoder.
+        kind: what the model gives, `ModelConfig.kind`.
         similarity: the model's own similarity function, unless it is a cross-encoder.
         max_active_dims: the limit that a sparse model was encoded with, which the library puts into the names.
         csv_folder: where the library writes its CSV files, unless the settings say not to.
@@ -89,11 +90,11 @@ def evaluate(
     Raises:
         ReplayError: the evaluator asks for a text or pair that is not stored.
     """
-    if family == "cross-encoder":
+    if kind == "cross-encoder":
         evaluator: Any = _CrossEncoderEvaluator(settings, stored)
         model: Any = _StoredScores(stored)
     else:
-        evaluator = _evaluator(settings, stored, max_active_dims, sparse=family == "sparse")
+        evaluator = _evaluator(settings, stored, max_active_dims, sparse=kind == "sparse")
         model = _StoredEmbeddings(stored, str(similarity))
     found = evaluator(model, output_path=str(csv_folder) if csv_folder and settings.write_csv else None)
     return NanoScores(

@@ -125,7 +125,7 @@ def _here(
             manifest, snapshot = model_sources.read_for(folder, model, config.device.numerics)
             seen.append(f"{name} ({manifest.content_hash[:8]})")
             if manifest.content_hash == recorded.content_hash:
-                if model.family not in ("dense", "static"):
+                if model.kind != "dense":
                     return f"{name} is of family {model.family}; dense and static models alone can be switched."
                 return model, snapshot, side, other
     there = f"here are {', '.join(dict.fromkeys(seen))}" if seen else "no model of the configuration is here"

@@ -142,7 +142,7 @@ def wrap(loaded: Loaded, model: ModelConfig, revision: str, known: ModelProperti
         encoder = wrappers.CrossEncoderWrapper(inner, None, None, *prefixes)
     else:
         sparse_or_not = (
-            wrappers.SparseEncoderWrapper if model.family == "sparse" else wrappers.SentenceTransformerEncoderWrapper
+            wrappers.SparseEncoderWrapper if model.kind == "sparse" else wrappers.SentenceTransformerEncoderWrapper
         )
         encoder = sparse_or_not(inner, model_prompts=dict(model.prompts) or None)
     encoder.mteb_model_meta = meta(model, revision, known)
@@ -253,7 +253,7 @@ def meta(model: ModelConfig, revision: str, known: ModelProperties) -> ModelMeta
         "max_tokens": known.max_seq_length,
         "similarity_fn_name": similarity,
         "open_weights": True,
-        "model_type": [model.family if model.family in ("sparse", "cross-encoder") else "dense"],
+        "model_type": [model.kind],
         "framework": ["Sentence Transformers", "PyTorch"],
     }
     return ModelMeta.create_empty(overwrites=values)

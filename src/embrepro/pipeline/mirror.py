@@ -51,7 +51,7 @@ def fill(config: Config, folder: Path) -> None:
 
 
 def _weights(config: Config) -> list[Weights]:
-    found = [model.weights or (model.distill.teacher if model.distill else None) for model in config.models.values()]
+    found = [model.published_weights for model in config.models.values()]
     # One without a revision comes with a package alone, and needs no mirror.
     return [weights for weights in found if weights and weights.revision]
 

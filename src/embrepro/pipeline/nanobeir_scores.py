@@ -88,7 +88,7 @@ def _evaluated(
             found = evaluators.evaluate(
                 settings,
                 stored,
-                "dense" if model.family == "static" else model.family,
+                model.kind,
                 similarity=record.details["similarity"],
                 max_active_dims=model.max_active_dims,
                 csv_folder=unfinished,

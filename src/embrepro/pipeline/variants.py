@@ -25,7 +25,6 @@ from embrepro.variants import comparing, definition
 from embrepro.variants.comparing import SearchedCorpus, VariantsReport
 from embrepro.variants.definition import Precision, Variant
 
-FAMILIES = ("dense", "static")
 ITEMSIZES = {"float16": 2, "float32": 4, "float64": 8}
 """Of what models give; bfloat16, which NumPy lacks, comes as float32."""
 
@@ -53,10 +52,8 @@ def run(
         KitError: the run is not finished.
     """
     model = config.model(key)
-    if model.family not in FAMILIES:
-        raise ConfigError(
-            f"{key} is of family {model.family}; variants are made of the embeddings of one of {', '.join(FAMILIES)}"
-        )
+    if model.kind != "dense":
+        raise ConfigError(f"{key} is of family {model.family}; variants are made of dense embeddings")
     config = config.model_copy(update={"executor": config.executor.model_copy(update={"name": "local"})})
     encoded = Record.read_for(
         layout.encode_record(key), parameters(config, [f"models.{key}", "device.numerics", *TASKS]), f"encode@{key}"

@@ -164,13 +164,15 @@ def read_for(folder: Path, model: ModelConfig, numerics: Numerics) -> tuple[Mode
 
 def _asked(model: ModelConfig, numerics: Numerics) -> str:
     """What the configuration says of a model's files, hashed."""
-    source = model.model_dump(include={"org", "name", "weights", "distill", "folder"}, mode="json")
+    source = model.model_dump(include={"org", "name", *model.SOURCES}, mode="json")
     return fingerprint([source, numerics if model.distill else None])
 
 
 def _spec_hash(model: ModelConfig, numerics: Numerics) -> str:
     """What decides a model's files: its source, the code, and for a distillation the packages and the numerics."""
-    spec: list[object] = [model.model_dump(include={"weights", "distill"}), code_hash("embrepro.sources.models")]
+    # A folder's files count, not its name.
+    source = model.model_dump(include={*model.SOURCES} - {"folder"})
+    spec: list[object] = [source, code_hash("embrepro.sources.models")]
     if model.folder:
         root = _local_folder(model)
         spec.append({path.relative_to(root).as_posix(): sha256(path) for path in snapshots.model_files(root)})
