@@ -30,7 +30,7 @@ from embrepro.pipeline.records import Record, reason
 from embrepro.regression.recomputed import Recomputed, RecomputedPart, RecomputedVerdict
 from embrepro.sources import models as model_sources
 from embrepro.sources import snapshots
-from embrepro.tasks import encode_requests, freezing, main_scores, pins, registry, samples
+from embrepro.tasks import encode_requests, freezing, main_scores, pins, registry, requested, samples
 from embrepro.tasks.registry import Request
 from embrepro.tasks.rows import hash_rows
 
@@ -57,8 +57,8 @@ def verify(config: Config, layout: Layout, seed: int) -> list[Recomputed]:
             f"{layout.reports / 'summary.json'} is missing, so there is nothing to verify; `dvc repro` makes it."
         )
     config = config.model_copy(update={"executor": config.executor.model_copy(update={"name": "local"})})
-    requested = registry.resolve(config.tasks)
-    found = [*_part("data", "all tasks", partial(_data, layout, requested))]
+    asked = registry.resolve(config.tasks)
+    found = [*_part("data", "all tasks", partial(_data, layout, asked))]
     for key in config.models:
         found += _part("model", key, partial(_model, config, layout, key))
         found += _part("embeddings", key, partial(_embeddings, config, layout, key, seed))
@@ -104,10 +104,10 @@ def _part(part: RecomputedPart, of: str, compare: Callable[[], Compared]) -> Ite
         yield Recomputed(part, of, "OK", "; ".join(told))
 
 
-def _data(layout: Layout, requested: list[Request]) -> Compared:
+def _data(layout: Layout, asked: list[Request]) -> Compared:
     """Every frozen file, its rows, and the pins of those."""
     downloaded = Record.read(layout.download_record)
-    leaves = {leaf.name: leaf for request in requested for leaf in request.leaves()}
+    leaves = requested.leaves(asked)
     files = rows = pinned = 0
     for name in leaves:
         outcome = downloaded.tasks.get(name)
@@ -221,7 +221,7 @@ def _unlike(made: np.ndarray, stored: np.ndarray, *, exact: bool) -> int:
 
 
 def _leaves(config: Config) -> dict[str, Request]:
-    return {leaf.name: leaf for request in registry.resolve(config.tasks) for leaf in request.leaves()}
+    return requested.leaves(registry.resolve(config.tasks))
 
 
 def _scores(config: Config, layout: Layout, again: Layout, key: str) -> Compared:

@@ -46,7 +46,7 @@ def run(config: Config, layout: Layout) -> Record:
     make_folder(layout.tasks)
     shared = experiment_cache.of(layout.root)
     _fetch_models(config, layout, mirror, shared)
-    leaves = {leaf.name: leaf for request in asked for leaf in request.leaves()}
+    leaves = requested.leaves(asked)
     rerank = config.tasks.rerank if any(model.scores_pairs for model in config.models.values()) else None
     record = Record(made_for=parameters(config, [*TASKS, "tasks.rerank"]))
     with console.work(STAGE, "tasks", len(leaves), "tasks") as work:

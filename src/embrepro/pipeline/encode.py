@@ -86,8 +86,8 @@ def run(config: Config, layout: Layout, key: str, part: tuple[int, int] = (1, 1)
 def _record_unavailable(config: Config, layout: Layout, key: str, why: str) -> Record:
     """Of a model that could not be obtained: the reason for every task. Embeddings of an earlier run stay."""
     console.say_error(f"encode {key}: {why}")
-    leaves = [leaf for request in requested.resolve(config.tasks, layout.root) for leaf in request.leaves()]
-    lost = {leaf.name: TaskOutcome(status=why, stage="download") for leaf in leaves}
+    leaves = requested.leaves(requested.resolve(config.tasks, layout.root))
+    lost = {name: TaskOutcome(status=why, stage="download") for name in leaves}
     record = Record(tasks=lost, made_for=made_for(config, key))
     record.keep(Record.read_if_there(layout.encode_record(key)).made())
     record.write(layout.encode_record(key))
@@ -116,7 +116,7 @@ def _sort_out(config: Config, layout: Layout, key: str, recipe: str, before: Rec
     downloaded = Record.read_for(layout.download_record, parameters(config, asked), "download")
     missing = []
     shared = experiment_cache.of(layout.root)
-    leaves = {leaf.name: leaf for request in requested.resolve(config.tasks, layout.root) for leaf in request.leaves()}
+    leaves = requested.leaves(requested.resolve(config.tasks, layout.root))
     for name, leaf in leaves.items():
         if not (fetched := downloaded.outcome(name, "download")).done:
             record.tasks[name] = fetched

@@ -68,7 +68,7 @@ def run(config: Config, layout: Layout, key: str, serve: Serve | None = None) ->
         made_for=made_for,
     )
     asked = requested.resolve(config.tasks, layout.root)
-    leaves = {leaf.name: leaf for request in asked for leaf in request.leaves()}
+    leaves = requested.leaves(asked)
     jobs = []
     for name, leaf in leaves.items():
         if (lost := _lost_before(name, downloaded, encoded)) is not None:

@@ -50,7 +50,7 @@ def forecast(config: Config, layout: Layout, *, measure: bool = True) -> Forecas
         )
     if not downloaded.tasks:
         remarks.append("Nothing is downloaded, and only frozen tasks can be counted. Run: dvc repro download")
-    leaves = {leaf.name: leaf for request in requested.resolve(config.tasks, layout.root) for leaf in request.leaves()}
+    leaves = requested.leaves(requested.resolve(config.tasks, layout.root))
     models = []
     for key in config.models:
         folder = layout.models / key

@@ -103,7 +103,7 @@ def _search_speeds(
     from embrepro.variants import serving, timing
 
     largest = None
-    leaves = {leaf.name: leaf for request in requested.resolve(config.tasks, layout.root) for leaf in request.leaves()}
+    leaves = requested.leaves(requested.resolve(config.tasks, layout.root))
     for name, leaf in leaves.items():
         if not leaf.searched or not encoded.outcome(name, "encode").done:
             continue

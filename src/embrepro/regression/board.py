@@ -118,8 +118,7 @@ def rank(found: Sequence[Side]) -> Board:
     reasons: dict[str, list[str]] = {}
     scored = {label: dict(_scored(each, shared, reasons)) for label, each in labelled.items()}
     entries = [_entry(label, each, scored[label], shared) for label, each in labelled.items()]
-    seed = found[0].params.get("seed")
-    ranked = ranking.rank(scored, shared, seed if isinstance(seed, int) else 0)
+    ranked = ranking.rank(scored, shared, found[0].seed)
     notes = [f"{reason} ({', '.join(dict.fromkeys(tasks))})." for reason, tasks in reasons.items()]
     if ranked and ranked.untested.keys() == shared.keys():
         # Without any uncertainty every difference would count as certain.

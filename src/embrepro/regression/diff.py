@@ -121,10 +121,9 @@ def compare(old: Side, new: Side, *, alpha: float = 0.05, only: tuple[str, str] 
         only: the one pair of models to compare; all where left out.
     """
     compared = pairs(old, new) if only is None else [only]
-    seed = new.params.get("seed")
     rows, means = [], []
     for pair in compared:
-        found, tested = _rows(old, new, pair, alpha=alpha, seed=seed if isinstance(seed, int) else 0)
+        found, tested = _rows(old, new, pair, alpha=alpha, seed=new.seed)
         rows += found
         means.append(_mean(label(pair), found, tested, alpha))
     return RevisionComparison(

@@ -119,6 +119,12 @@ class Side:
     params: dict[str, Any] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def seed(self) -> int:
+        """Of its intervals and tests; 0 where no parameters say it."""
+        found = self.params.get("seed")
+        return found if isinstance(found, int) else 0
+
     @cached_property
     def tasks(self) -> dict[str, RecordedTask]:
         """Requested tasks by name."""
@@ -136,7 +142,7 @@ class Side:
             return found
         if self.revision.commit is None and not self.files:
             model = self.run.models[key]
-            expect_score(score, self.root / "results" / model.name.replace("/", "__") / model.revision, task, key)
+            expect_score(score, Layout(self.root).results_of(model.name) / model.revision, task, key)
         elif not isinstance(found, str):
             expect_agreement(score, found, f"the score of {key} on {task} at {self.revision.label}")
         return found

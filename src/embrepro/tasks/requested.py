@@ -39,6 +39,11 @@ def resolve(tasks: Tasks, root: Path = Path()) -> list[Request]:
     return [_request(each) for each in found]
 
 
+def leaves(requests: Iterable[Request]) -> dict[str, Request]:
+    """The tasks that hold data, by name: the parts of an aggregate, else the task itself."""
+    return {leaf.name: leaf for request in requests for leaf in request.leaves()}
+
+
 def benchmark_sizes(names: Iterable[str], root: Path = Path()) -> dict[str, int]:
     """Number of tasks of those of mteb's benchmarks that exist."""
     wanted = sorted(names)
