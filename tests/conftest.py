@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -177,6 +178,15 @@ def build_cpu_image(**environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             words, cwd=REPOSITORY, env=os.environ | environment, capture_output=True, text=True, check=False
         )
+
+
+@pytest.fixture
+def preloaded_workers() -> Iterator[None]:
+    """Processes that multiprocessing spawns are forks that have the libraries already."""
+    import preloaded
+
+    with preloaded.lent_to_workers():
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,16 +1,16 @@
-"""The `embrepro` program from a process that has the libraries already, for tests that run it dozens of times.
+"""`embrepro` and `dvc` from a process that has the libraries already, for tests that run them hundreds of times.
 
-`python preloaded.py serve SOCKET` imports what stages import of other packages (torch, mteb, ...), nothing of the kit.
-For each call it forks: the child takes over the caller's folder, environment and streams, imports the kit that the
-caller's PYTHONPATH names, and runs its program. The call itself, `python preloaded.py call SOCKET ...`, hands those
+`python preloaded.py serve SOCKET PID` imports what programs import of other packages (torch, mteb, dvc, ...), nothing of
+the kit. For each call it forks: the child takes over the caller's folder, environment and open files, imports the kit that
+the caller's PYTHONPATH names, and runs its program. The call itself, `python preloaded.py call SOCKET ...`, hands those
 over, passes signals on, has the program killed where it is killed itself, and ends with the program's exit code. What is
-tested is the same; only the seconds that each stage spends on `import mteb` are spent once.
+tested is the same; only the seconds that each program spends on `import mteb` are spent once.
 """
 
 from __future__ import annotations
 
 import array
-import atexit
+import fcntl
 import functools
 import gc
 import json
@@ -19,20 +19,41 @@ import select
 import shlex
 import shutil
 import signal
+import site
 import socket
 import struct
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
-from multiprocessing import util
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing import spawn, util
 from pathlib import Path
 from typing import Any, NoReturn
 
 LENGTH = struct.Struct("!I")
+MOST_FILES = 64
 LIBRARIES = (
-    "dvc.repo",
+    "dvc.cachemgr",
+    "dvc.cli.parser",
+    "dvc.data_cloud",
+    "dvc.repo.experiments.queue.celery",
+    "dvc.repo.experiments.queue.tempdir",
+    "dvc.repo.experiments.queue.workspace",
+    "dvc.repo.experiments.run",
+    "dvc.repo.experiments.show",
+    "dvc.repo.index",
+    "dvc.repo.metrics.diff",
+    "dvc.repo.open_repo",
+    "dvc.repo.plots",
+    "dvc.utils.hydra",
+    "dvc.utils.strictyaml",
+    "dvc_data.fs",
+    "dvc_data.hashfile.db.local",
+    "dvc_task.app",
+    "ruamel.yaml",
     "hydra",
     "pydantic",
     "typer",
@@ -54,35 +75,55 @@ LIBRARIES = (
 
 @functools.cache
 def programs() -> Path:
-    """A folder for the front of a PATH, with programs that work as told above; they serve this process's tests.
+    """A folder for the front of a PATH, with programs that work as told above; one process serves all of xdist's workers.
 
-    `embrepro` is the kit's program; `python-with-libraries CODE` runs Python code.
+    `embrepro` and `dvc` are those programs; `python-with-libraries` takes `-c CODE ...` or `-m MODULE ...` as Python does.
     """
+    from filelock import FileLock
+
     from embrepro import numerics
 
-    folder = Path(tempfile.mkdtemp(prefix="preloaded-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    write_programs(folder)
-    # What libraries read when they are imported, and cannot be told later.
-    early = {**numerics.INSTRUCTION_SET, **numerics.ONE_THREAD, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment |= early | {"HF_HOME": str(folder), "TQDM_DISABLE": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    subprocess.Popen([sys.executable, __file__, "serve", str(folder / "socket")], env=environment, cwd=folder)
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    folder = Path(tempfile.gettempdir()) / f"preloaded-{run or uuid.uuid4().hex}"
+    with FileLock(folder.with_suffix(".lock")):
+        if folder.is_dir():
+            return folder
+        write_programs(folder)
+        # What libraries read when they are imported, and cannot be told later.
+        early = {**numerics.INSTRUCTION_SET, **numerics.ONE_THREAD, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        environment |= early | {"HF_HOME": str(folder), "TQDM_DISABLE": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+        # It lives as long as this process, or as the one that started all workers.
+        served = os.getppid() if run else os.getpid()
+        command = [sys.executable, __file__, "serve", str(folder / "socket"), str(served)]
+        subprocess.Popen(command, env=environment, cwd=folder)
     return folder
 
 
+@contextmanager
+def lent_to_workers() -> Iterator[None]:
+    """Have the processes that multiprocessing spawns be forks that have the libraries."""
+    before = spawn.get_executable()
+    spawn.set_executable(str(programs() / "python-with-libraries"))
+    yield
+    spawn.set_executable(before)
+
+
 def write_programs(folder: Path) -> None:
-    """The programs themselves, which call whoever serves at `socket` in their folder."""
-    for name in ("embrepro", "python-with-libraries"):
-        call = shlex.join([sys.executable, "-SE", __file__, "call", str(folder / "socket"), name])
+    """The programs themselves, which call whoever serves at `socket` in their folder, which is made."""
+    folder.mkdir()
+    programs = {"embrepro": ["-m", "embrepro.cli"], "dvc": ["-m", "dvc"], "python-with-libraries": []}
+    for name, words in programs.items():
+        call = shlex.join([sys.executable, "-SE", __file__, "call", str(folder / "socket"), *words])
         (folder / name).write_text(f'#!/bin/sh\nexec {call} "$@"\n')
         (folder / name).chmod(0o755)
 
 
-def serve(path: str) -> None:
-    """Answer calls until the process that started this one is gone."""
+def serve(path: str, served: int) -> None:
+    """Answer calls until the process `served` is gone; then remove the folder."""
     import importlib
 
+    ended = os.pidfd_open(served)
     gc.disable()
     for library in LIBRARIES:
         importlib.import_module(library)
@@ -92,29 +133,29 @@ def serve(path: str) -> None:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen()
-    parent = os.getppid()
-    listener.settimeout(1)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    while os.getppid() == parent:
-        try:
-            connection, _ = listener.accept()
-        except TimeoutError:
-            continue
+    while ended not in select.select([listener, ended], [], [])[0]:
+        connection, _ = listener.accept()
         if os.fork() == 0:
             listener.close()
+            os.close(ended)
             _answer(connection)
         connection.close()
+    shutil.rmtree(Path(path).parent, ignore_errors=True)
+    Path(path).parent.with_suffix(".lock").unlink(missing_ok=True)
 
 
 def _answer(connection: socket.socket) -> NoReturn:
     """In a fork: run the program in a fork of its own, as its caller would, and send its exit code."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    message, streams = _receive(connection)
+    message, files = _receive(connection)
     child = os.fork()
     if child == 0:
         connection.close()
         os.setsid()
-        _become(message, streams)
+        _become(message, files)
+    for file in files:
+        os.close(file)
     connection.sendall(LENGTH.pack(child))
     ended = os.pidfd_open(child)
     if ended not in select.select([connection, ended], [], [])[0]:
@@ -126,30 +167,37 @@ def _answer(connection: socket.socket) -> NoReturn:
     os._exit(0)
 
 
-def _become(message: dict[str, Any], streams: list[int]) -> NoReturn:
+def _become(message: dict[str, Any], files: list[int]) -> NoReturn:
     """Run the program of the kit in this process, with all that the caller gave."""
     import runpy
     import traceback
 
-    for number, stream in enumerate(streams):
-        os.dup2(stream, number)
-        os.close(stream)
+    # Out of the way first, as a file may stand where another one is to be.
+    beyond = max(*files, *message["files"]) + 1
+    files = [fcntl.fcntl(file, fcntl.F_DUPFD, beyond) for file in files]
+    for number, file in zip(message["files"], files, strict=True):
+        os.dup2(file, number)
+    os.closerange(beyond, max(files) + 1)
     os.environ.clear()
     os.environ.update(message["environment"])
     os.chdir(message["folder"])
     sys.path[:0] = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    site.execsitecustomize()
     _lend_fork_server()
-    program, *arguments = message["arguments"]
+    kind, what, *arguments = message["arguments"]
+    sys.argv = [kind if kind == "-c" else what, *arguments]
     code = 1
     try:
-        if program == "embrepro":
-            sys.argv = ["embrepro", *arguments]
-            runpy.run_module("embrepro.cli", run_name="__main__", alter_sys=False)
+        if kind == "-c":
+            exec(what, {"__name__": "__main__"})
         else:
-            exec(arguments[0], {})
+            # Workers load the main module, which they can where it is one of a package, as of a fresh Python.
+            runpy.run_module(what, run_name="__main__", alter_sys=True)
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            sys.stderr.write(f"{end.code}\n")
     except BaseException:
         traceback.print_exc()
     finally:
@@ -188,15 +236,25 @@ def _lend_fork_server() -> None:
 
 def call(path: str, arguments: list[str]) -> int:
     """Run the program with these arguments; returns its exit code."""
-    message = json.dumps({"arguments": arguments, "folder": os.getcwd(), "environment": dict(os.environ)}).encode()
+    files = [number for number in map(int, os.listdir("/proc/self/fd")) if _is_open(number)]
+    given = {"arguments": arguments, "folder": os.getcwd(), "environment": dict(os.environ), "files": files}
+    message = json.dumps(given).encode()
     connection = _connect(path)
-    rights = array.array("i", (0, 1, 2))
+    rights = array.array("i", files)
     connection.sendmsg([LENGTH.pack(len(message))], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
     connection.sendall(message)
     (child,) = LENGTH.unpack(_exactly(connection, LENGTH.size))
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda received, _: os.kill(child, received))
     return LENGTH.unpack(_exactly(connection, LENGTH.size))[0]
+
+
+def _is_open(number: int) -> bool:
+    """Whether a file is open that a program started from here would inherit."""
+    try:
+        return os.get_inheritable(number)
+    except OSError:
+        return False
 
 
 def _connect(path: str) -> socket.socket:
@@ -214,7 +272,7 @@ def _connect(path: str) -> socket.socket:
 
 def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
     rights = array.array("i")
-    size, ancillary, _, _ = connection.recvmsg(LENGTH.size, socket.CMSG_SPACE(3 * rights.itemsize))
+    size, ancillary, _, _ = connection.recvmsg(LENGTH.size, socket.CMSG_SPACE(MOST_FILES * rights.itemsize))
     for level, kind, data in ancillary:
         assert (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
         rights.frombytes(data)
@@ -233,6 +291,6 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
 
 if __name__ == "__main__":
     if sys.argv[1] == "serve":
-        serve(sys.argv[2])
+        serve(sys.argv[2], int(sys.argv[3]))
     else:
         sys.exit(call(sys.argv[2], sys.argv[3:]))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import chdir
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ import yaml
 from dvc.repo import Repo
 from typer.testing import CliRunner, Result
 
+import preloaded
 from embrepro.benchmarking.speed import Latency, Machine, ModelSpeed, RepeatedMeasure, SpeedReport
 from embrepro.cli import app
 from embrepro.files import write_json, write_text
@@ -240,7 +240,7 @@ class Project:
     def dvc(self, *arguments: str) -> None:
         """Run DVC in the repository."""
         subprocess.run(
-            [sys.executable, "-m", "dvc", *arguments],
+            [preloaded.programs() / "dvc", *arguments],
             cwd=self.root,
             check=True,
             capture_output=True,

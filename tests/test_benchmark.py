@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ import psutil
 import pytest
 from tokenizers import Tokenizer
 
+import preloaded
 from conftest import build_static_model
 from embrepro import models
 from embrepro.benchmarking import clock, combining
@@ -56,7 +58,8 @@ def project(tmp_path_factory: pytest.TempPathFactory, static_folder: Path) -> tu
 def measured(project: tuple[Config, Layout]) -> SpeedReport:
     """The candidate measured in turn with the baseline."""
     config, layout = project
-    stage.run(config, layout, "candidate")
+    with preloaded.lent_to_workers():
+        stage.run(config, layout, "candidate")
     return SpeedReport.model_validate(read_json(layout.benchmark("candidate")))
 
 
@@ -73,12 +76,16 @@ def test_the_file_holds_every_length_and_batch_size_of_both_models(measured: Spe
     assert (measured.machine.threads, measured.machine.device) == (1, "cpu")
 
 
-def test_batches_that_would_take_too_long_are_left_out(project: tuple[Config, Layout]) -> None:
+@pytest.mark.usefixtures("preloaded_workers")
+def test_batches_that_would_take_too_long_are_left_out(project: tuple[Config, Layout], tmp_path: Path) -> None:
     config, layout = project
-    hurried = config.benchmark.model_copy(update={"longest_batch": 1e-9, "seconds": 0.001})
-    contenders = [stage._load(config, layout, key) for key in config.models]
-    stage._calibrate(contenders, hurried)
-    assert all(list(each.counts) == [Setting(length, 1) for length in LENGTHS] for each in contenders)
+    hurried = config.benchmark.model_copy(update={"longest_batch": 1e-9, "seconds": 0.001, "queries": 1})
+    shutil.copytree(layout.models, tmp_path / layout.models.relative_to(layout.root))
+    found = stage.run(config.model_copy(update={"benchmark": hurried}), Layout(tmp_path), "candidate")
+    for speed in found.models.values():
+        assert [(setting.length, setting.batch_size) for setting in speed.throughput] == [
+            (length, 1) for length in LENGTHS
+        ]
 
 
 @pytest.mark.slow
@@ -117,6 +124,7 @@ def test_a_model_against_itself_is_as_fast(measured: SpeedReport) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("preloaded_workers")
 def test_the_baseline_alone_has_no_ratio_and_gives_way_to_what_was_measured_in_turn(
     project: tuple[Config, Layout], measured: SpeedReport
 ) -> None:
@@ -316,11 +324,12 @@ def test_tokens_of_a_transformer_are_those_it_reads(minilm: tuple[ModelConfig, P
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("preloaded_workers")
 def test_a_static_model_outruns_a_transformer(
     minilm: tuple[ModelConfig, Path], static_folder: Path, tmp_path: Path
 ) -> None:
     static = ModelConfig(org="t", name="a", family="static", folder=str(static_folder))
-    config = _config(static, minilm[0], batch_sizes=[1, 4])
+    config = _config(static, minilm[0])
     layout = Layout(tmp_path)
     for key, model in config.models.items():
         model_sources.fetch(model, layout.models / key, None)

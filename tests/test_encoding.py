@@ -171,7 +171,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def test_the_number_of_workers_changes_no_byte(key: str, project: Project) -> None:
     found = []
     for workers in (1, 3):
-        project.run("encode", key, threads=workers, batch_tokens=256)
+        project.run("encode", key, threads=workers, batch_tokens=64)
         found.append(project.embeddings(key))
         for path in (project.folder / "embeddings" / key).iterdir():
             path.unlink()

@@ -111,7 +111,7 @@ def test_a_run_through_all_stages_does_not_depend_on_its_workers(tmp_path: Path)
 
     def run(workers: int, where: str = "") -> dict[str, str]:
         code = f"import portable_run\nportable_run.main('run', {str(tmp_path)!r}, {str(workers)!r}, {where!r})"
-        command = [str(preloaded.programs() / "python-with-libraries"), code]
+        command = [str(preloaded.programs() / "python-with-libraries"), "-c", code]
         paths = os.pathsep.join([str(REPOSITORY / "src"), str(REPOSITORY / "tests")])
         said = subprocess.run(
             command, capture_output=True, text=True, check=True, timeout=500, env={**os.environ, "PYTHONPATH": paths}

@@ -75,7 +75,7 @@ def test_whatever_python_loads_for_a_stage_is_among_its_dependencies(stage: str)
     code = f"import sys, {STAGES[stage]}; print([name for name in sys.modules if name.startswith('embrepro')])"
     python = preloaded.programs() / "python-with-libraries"
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "src")}
-    done = subprocess.run([python, code], capture_output=True, text=True, check=True, env=environment)
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True, env=environment)
     loaded = set(yaml.safe_load(done.stdout.splitlines()[-1]))
     assert STAGES[stage] in loaded
     assert loaded - set(dependencies(STAGES[stage])) == set()

@@ -42,13 +42,12 @@ def programs(root: Path) -> Path:
     """A folder with a program `embrepro` that runs the kit in forks of a process that has imported everything."""
     import preloaded
 
-    folder = root / "programs"
-    folder.mkdir()
+    folder, served = root / "programs", os.getpid()
     preloaded.write_programs(folder)
     if os.fork() == 0:
         try:
             zygote.use_forks()
-            preloaded.serve(str(folder / "socket"))
+            preloaded.serve(str(folder / "socket"), served)
         finally:
             os._exit(0)
     return folder

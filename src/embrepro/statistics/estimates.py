@@ -43,6 +43,8 @@ Test = Literal["sign flips", "paired bootstrap", "jackknife", "normal"]
 
 _ROW_BUDGET = 40_000_000
 _SIGN_FLIPS = 9_999
+_SIGN_CELLS = 2_000_000
+"""Signs at once; another number draws other ones."""
 _EXACT_UP_TO = 13
 
 
@@ -369,7 +371,7 @@ def _sign_flip_p(differences: Sequence[Floats], seed: int) -> float:
         return float(np.mean(np.abs(np.einsum("bn,n->b", 1.0 - 2.0 * (codes & 1), weighted)) >= observed))
     rng = np.random.default_rng([seed, 3])
     extreme = 0
-    for size in chunks(_SIGN_FLIPS, len(weighted)):
+    for size in chunks(_SIGN_FLIPS, len(weighted), _SIGN_CELLS):
         signs = rng.integers(0, 2, size=(size, len(weighted)), dtype=np.int8) * 2.0 - 1.0
         extreme += int(np.sum(np.abs(np.einsum("bn,n->b", signs, weighted)) >= observed))
     return (1 + extreme) / (1 + _SIGN_FLIPS)

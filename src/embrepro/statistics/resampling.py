@@ -34,7 +34,8 @@ LINEAR = frozenset({"mean", "lrap", "accuracy"})
 """Statistics that are a mean of one value per sample: for these a sign-flip test exists."""
 
 _TARGETED = frozenset(STATISTICS) - {"mean", "lrap"}
-_CHUNK_CELLS = 2_000_000
+_CHUNK_CELLS = 200_000
+"""Counts at once: what is computed from them then stays in the processor's cache."""
 _JACKKNIFE_BLOCKS = 200
 LEAST_RESAMPLES = 500
 """How many resamples are drawn however many rows there are."""
@@ -203,9 +204,9 @@ def bootstrap_counts(units: int, resamples: int, rng: np.random.Generator) -> Fl
     return np.bincount(drawn.ravel(), minlength=resamples * units).reshape(resamples, units).astype(float)
 
 
-def chunks(resamples: int, units: int) -> Iterator[int]:
-    """Yield batch sizes that add up to `resamples` and keep a batch of counts small in memory."""
-    step = max(1, _CHUNK_CELLS // max(units, 1))
+def chunks(resamples: int, units: int, cells: int = _CHUNK_CELLS) -> Iterator[int]:
+    """Yield batch sizes that add up to `resamples`, for batches of no more than `cells` counts."""
+    step = max(1, cells // max(units, 1))
     for start in range(0, resamples, step):
         yield min(step, resamples - start)
 
