@@ -15,13 +15,15 @@ from embrepro import numerics
 def main(key: str, name: str, workers: int, seconds: float) -> None:
     """Print texts, tokens, operations and seconds as JSON."""
     numerics.pin("portable")
+    import numpy as np
+
     import embrepro.models
     from embrepro.config.params import read_params
     from embrepro.embeddings import encoding
     from embrepro.embeddings.plan import batch_rule
     from embrepro.layout import Layout
     from embrepro.pipeline import encode
-    from embrepro.tasks import encode_requests, freezing, registry
+    from embrepro.tasks import encode_requests, freezing, registry, tables
 
     config, layout = read_params(), Layout()
     model = config.models[key]
@@ -46,8 +48,8 @@ def main(key: str, name: str, workers: int, seconds: float) -> None:
     taken, indices = encode_some(few)
     every = max(1, round(plan.shards / max(len(indices) * seconds / taken, 2 * workers)))
     taken, indices = encode_some(every)
-    rows = [int(row) for index in indices for row in plan.shard(index).rows]
-    counted = embrepro.models.token_counts(encoder.model, listed.texts[rows]["text"].to_list()).tolist()
+    rows = np.concatenate([plan.shard(index).rows for index in indices])
+    counted = embrepro.models.token_counts(encoder.model, tables.take(listed.texts["text"], rows)).tolist()
     shutil.rmtree(folder)
     found = {"texts": len(rows), "tokens": sum(counted), "operations": operations(encoder, counted), "seconds": taken}
     sys.stdout.write(f"\n{json.dumps(found)}\n")

@@ -44,10 +44,14 @@ BUSY = 0.5
 
 @dataclass(frozen=True)
 class Run:
-    """A command's wall-clock seconds, the peak memory of it and all its children in bytes, and what it printed."""
+    """A command's wall-clock seconds, the peak memory of it and all its children in bytes, and what it printed.
+
+    `anonymous` is the peak of what is no part of a file, so that the kernel cannot drop it.
+    """
 
     seconds: float
     peak: int
+    anonymous: int
     output: str
 
 
@@ -76,11 +80,13 @@ def run(command: Sequence[str], folder: Path, *, look: bool = True, **variables:
     process = subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    ended, peak = Event(), [0]
+    ended, peaks = Event(), (0, 0)
 
     def watch() -> None:
+        nonlocal peaks
         while not ended.wait(LOOK_SECONDS):
-            peak[0] = max(peak[0], memory(process.pid))
+            held, anonymous = memory(process.pid)
+            peaks = max(peaks[0], held), max(peaks[1], anonymous)
 
     watcher = Thread(target=watch)
     if look:
@@ -92,17 +98,23 @@ def run(command: Sequence[str], folder: Path, *, look: bool = True, **variables:
         watcher.join()
     if process.returncode != 0:
         sys.exit(f"{' '.join(command)} failed (exit {process.returncode}):\n{output}")
-    return Run(seconds, peak[0], output)
+    return Run(seconds, *peaks, output)
 
 
-def memory(pid: int) -> int:
-    """Bytes that a process and its children hold, what they share counted once (PSS)."""
-    total = 0
+def memory(pid: int) -> tuple[int, int]:
+    """Bytes that a process and its children hold, all and anonymous ones alone; what they share counts once.
+
+    Linux's PSS: a page that n processes hold counts an n-th in each.
+    """
+    held = {"Pss": 0, "Pss_Anon": 0}
     with suppress(psutil.NoSuchProcess):
         for each in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
-            with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                total += each.memory_full_info().pss
-    return total
+            with suppress(OSError):
+                lines = Path(f"/proc/{each.pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+                for name, _, rest in (line.partition(":") for line in lines):
+                    if name in held:
+                        held[name] += int(rest.split()[0]) * 1024
+    return held["Pss"], held["Pss_Anon"]
 
 
 def kit(*words: str) -> list[str]:

@@ -1,11 +1,11 @@
-"""The kit's program with one task more: a made-up corpus of as many documents as a variable says.
+"""The kit's program with one task more: a made-up corpus of any size.
 
-The task is added when this module is loaded, so that worker processes, which load it too, know it.
+The task is added when this module is loaded, so that worker processes, which load it too, know it. Its data lies in files
+from before, so that what a stage takes is the stage's own.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,10 @@ from embrepro import cli
 from embrepro.suite.tasks import _metadata
 from embrepro.tasks import registry
 
-DOCUMENTS = "EMBREPRO_BENCHMARK_DOCUMENTS"
+CORPUS = Path("corpus")
+"""Where in the project's folder the made-up data lies."""
+DRAWN_AT_ONCE = 100_000
+QUERIES = 1_000
 TASK = "MadeUpRetrieval"
 WORDS = 30_000
 WORDS_A_TEXT = 12
@@ -31,31 +34,44 @@ class MadeUpRetrieval(AbsTaskRetrieval):
     ).model_copy(update={"name": TASK})
 
     def load_data(self, num_proc: int | None = None, **kwargs: Any) -> None:  # noqa: ANN401
-        """Draw the corpus, the same each time."""
-        import pyarrow as pa
+        """Map the files that `build_corpus` wrote into memory, as data sets of a hub are."""
         from datasets import Dataset
 
         if self.data_loaded:
             return
-        count = int(os.environ[DOCUMENTS])
-        words = np.asarray([f"w{number}" for number in range(WORDS)])
-        random = np.random.default_rng(0)
-        corpus: list[str] = []
-        for start in range(0, count, 100_000):
-            drawn = words[random.integers(WORDS, size=(min(100_000, count - start), WORDS_A_TEXT))]
-            corpus += [" ".join(row) for row in drawn]
-        answers = random.choice(count, size=max(2, count // 1000), replace=False).tolist()
-        questions = [" ".join(corpus[row].split()[: WORDS_A_TEXT // 2]) for row in answers]
-        names = [f"d{row}" for row in range(count)]
-        queries = [f"q{row}" for row in range(len(answers))]
+        corpus, queries = (Dataset.from_file(str(CORPUS / f"{part}.arrow")) for part in ("corpus", "queries"))
         split: Any = {
-            "corpus": Dataset(pa.table({"id": names, "text": corpus, "title": [""] * count})),
-            "queries": Dataset.from_dict({"id": queries, "text": questions}),
-            "relevant_docs": {query: {names[row]: 1} for query, row in zip(queries, answers, strict=True)},
+            "corpus": corpus,
+            "queries": queries.select_columns(["id", "text"]),
+            "relevant_docs": {row["id"]: {row["answer"]: 1} for row in queries},
             "top_ranked": None,
         }
         self.dataset = {"default": {"test": split}}
         self.data_loaded = True
+
+
+def build_corpus(folder: Path, count: int) -> None:
+    """Draw `count` documents and `QUERIES` queries, always the same."""
+    import pyarrow as pa
+
+    words = np.asarray([f"w{number}" for number in range(WORDS)])
+    random = np.random.default_rng(0)
+    answers = np.sort(random.choice(count, size=min(QUERIES, count), replace=False))
+    folder.mkdir(parents=True, exist_ok=True)
+    schema = pa.schema(dict.fromkeys(("id", "text", "title"), pa.string()))
+    asked: list[dict[str, str]] = []
+    with pa.OSFile(str(folder / "corpus.arrow"), "wb") as file, pa.ipc.new_stream(file, schema) as stream:
+        for start in range(0, count, DRAWN_AT_ONCE):
+            end = min(start + DRAWN_AT_ONCE, count)
+            texts = [" ".join(row) for row in words[random.integers(WORDS, size=(end - start, WORDS_A_TEXT))]]
+            names = [f"d{row}" for row in range(start, end)]
+            stream.write_table(pa.table({"id": names, "text": texts, "title": [""] * len(texts)}, schema))
+            for row in answers[(answers >= start) & (answers < end)].tolist():
+                question = " ".join(texts[row - start].split()[: WORDS_A_TEXT // 2])
+                asked.append({"id": f"q{len(asked)}", "text": question, "answer": names[row - start]})
+    queries = pa.Table.from_pylist(asked)
+    with pa.OSFile(str(folder / "queries.arrow"), "wb") as file, pa.ipc.new_stream(file, queries.schema) as stream:
+        stream.write_table(queries)
 
 
 registry.add(MadeUpRetrieval)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from itertools import cycle
+from types import SimpleNamespace
 from typing import Any
 
 from benchmarks import measuring
@@ -27,24 +29,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(argv)
     console.silence_libraries()
 
-    from mteb.models import search_wrappers
-
     from embrepro.tasks import search
 
-    searches = {"mteb": search_wrappers.chunked_full_corpus_search, "kit": search.search_corpus}
+    searches = {"mteb": nullcontext, "kit": search.installed}
     # Garbage is collected as in the process where each runs: by Python's default, and as the kit's stages have it.
     collecting = {"mteb": partial(gc.set_threshold, *gc.get_threshold()), "kit": processes.collect_rarely}
-    asked = _asked(chosen.documents, chosen.queries, chosen.dimensions, chosen.top_k)
+    ask = _asked(chosen.documents, chosen.queries, chosen.dimensions, chosen.top_k)
     times: dict[str, list[float]] = {name: [] for name in searches}
     found = {}
     for _ in range(chosen.repeats):
-        for name, function in searches.items():
+        for name, installed in searches.items():
             collecting[name]()
             gc.collect()
             started = time.perf_counter()
-            heaps = function(**asked)
-            found[name] = {query: list(heap) for query, heap in heaps.items()}
+            with installed():
+                results = ask()
             times[name].append(time.perf_counter() - started)
+            # Their order is part of them: mteb's nAUC depends on it.
+            found[name] = [(query, list(scores.items())) for query, scores in results.items()]
     rows = [
         {
             "search": name,
@@ -57,12 +59,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     measuring.keep(chosen.out, "search", vars(chosen), rows, ["Embedding is not in the times; reading the corpus is."])
 
 
-def _asked(documents: int, queries: int, dimensions: int, top_k: int) -> dict[str, Any]:
-    """The arguments of mteb's search, over made-up embeddings that are normalised."""
+def _asked(documents: int, queries: int, dimensions: int, top_k: int) -> Callable[[], dict[str, dict[str, float]]]:
+    """Mteb's search of a corpus over made-up embeddings that are normalised, as its retrieval tasks ask for it."""
     import numpy as np
     import pyarrow as pa
     from datasets import Dataset
     from mteb.mocks import MOCK_TASK_TEST_GRID
+    from mteb.models.search_wrappers import SearchEncoderWrapper
     from mteb.similarity_functions import dot_score
 
     random = np.random.default_rng(0)
@@ -73,30 +76,31 @@ def _asked(documents: int, queries: int, dimensions: int, top_k: int) -> dict[st
         each /= np.linalg.norm(each, axis=1, keepdims=True)
     starts = cycle(range(0, documents, CHUNK))
 
-    def encode(*_: object, **__: object) -> np.ndarray:
+    def encode(*_: object, prompt_type: str, **__: object) -> np.ndarray:
+        if prompt_type == "query":
+            return questions
         start = next(starts)
         return corpus[start : start + CHUNK]
 
+    model: Any = SimpleNamespace(encode=encode, similarity=dot_score, mteb_model_meta=None)
+    searcher = SearchEncoderWrapper(model, corpus_chunk_size=CHUNK)
     metadata = next(
         task.metadata
         for task in MOCK_TASK_TEST_GRID
         if task.metadata.type == "Retrieval" and task.metadata.modalities == ["text"]
     )
-    names = [f"document {row}" for row in range(documents)]
-    return {
-        "task_corpus": Dataset(pa.table({"id": names, "text": names})),
-        "corpus_chunk_size": CHUNK,
-        "query_idx_to_id": {row: f"query {row}" for row in range(queries)},
-        "query_embeddings": questions,
-        "task_metadata": metadata,
-        "hf_subset": "default",
-        "hf_split": "test",
-        "top_k": top_k,
-        "encode_kwargs": {"show_progress_bar": False},
-        "encode_fn": encode,
-        "similarity_fn": dot_score,
-        "search_k_offset": 1,
-    }
+    texts, asked = (
+        [f"{kind} {row}" for row in range(count)] for kind, count in (("document", documents), ("query", queries))
+    )
+    documents_of, queries_of = (Dataset(pa.table({"id": names, "text": names})) for names in (texts, asked))
+    settings: dict[str, Any] = {"task_metadata": metadata, "hf_split": "test", "hf_subset": "default"}
+    settings["encode_kwargs"] = {"show_progress_bar": False}
+
+    def ask() -> dict[str, dict[str, float]]:
+        searcher.index(documents_of, **settings)
+        return searcher.search(queries_of, top_k=top_k, **settings)
+
+    return ask
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-import polars as pl
+import pyarrow as pa
 import pytest
 import yaml
 from hypothesis import given
@@ -84,7 +84,7 @@ def test_the_room_that_encoding_needs_is_what_it_writes(tmp_path: Path) -> None:
     known = ModelProperties(8, 1, None, "float16", normalised=True, similarity="cosine")
     tasks, written = [], 0
     for name, count in (("small", 30), ("large", 100)):
-        texts = pl.DataFrame({"prompt": [""] * count, "text": [f"text {row}" for row in range(count)]})
+        texts = pa.table({"prompt": [""] * count, "text": [f"text {row}" for row in range(count)]})
         plan = make_plan(np.zeros(count, dtype=np.uint8), np.full(count, 6), BatchRule(texts=2))
         work = TaskShards(name, None, texts, False, "key", tmp_path, plan, np.full(count, 6))  # type: ignore[arg-type]
         for shard in plan:

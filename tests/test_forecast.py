@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -24,6 +23,7 @@ from embrepro.pipeline import download, encode
 from embrepro.pipeline.forecast import forecast
 from embrepro.progress.console import size
 from embrepro.rendering import render_markdown
+from embrepro.tasks import tables
 
 TASKS = [tiny_mirror.STS, tiny_mirror.RETRIEVAL]
 
@@ -68,7 +68,7 @@ def test_the_forecast_agrees_with_what_encode_then_does(config: Config, download
             config.device,
         )
         for task in model.tasks:
-            texts = pl.read_parquet(downloaded.tasks / task.task / "texts.parquet")["text"].to_list()
+            texts = tables.read_arrow(downloaded.tasks / task.task / "texts.arrow")["text"]
             assert task.texts == len(texts)
             # All texts are in the sample, so tokens are no estimate here.
             assert task.tokens == embrepro.models.token_counts(loaded, texts).sum()

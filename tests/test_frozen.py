@@ -331,3 +331,25 @@ def test_a_task_without_any_data_is_refused(tmp_path: Path, monkeypatch: pytest.
 
     with pytest.raises(TaskError, match="has no split test"):
         freezing.freeze(own(Nothing, monkeypatch), tmp_path, None)
+
+
+@pytest.mark.parametrize("name", [RETRIEVAL, STS, CLASSIFICATION])
+def test_a_task_that_is_mapped_is_the_same_task(
+    name: str, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = freeze(name, whole, tmp_path / "held")
+    encode_requests.write(request(name), tmp_path / "held")
+    monkeypatch.setattr("embrepro.tasks.tables.LARGE", 0)
+    monkeypatch.setattr("embrepro.tasks.tables.ROWS_AT_ONCE", 3)
+    mapped = freeze(name, whole, tmp_path / "mapped")
+    manifest = encode_requests.write(request(name), tmp_path / "mapped")
+    assert mapped.row_hashes == held.row_hashes
+    tasks = [freezing.load_frozen(request(name), tmp_path / folder) for folder in ("held", "mapped")]
+    assert plain(tasks[0].dataset) == plain(tasks[1].dataset)
+    lists = [
+        encode_requests.read(tmp_path / folder, freezing.read_manifest(tmp_path / folder))
+        for folder in ("held", "mapped")
+    ]
+    assert manifest.requests.keys() >= set(encode_requests.FILES)
+    assert lists[0].texts.equals(lists[1].texts)
+    assert [one.rows.tolist() for one in lists[0].requests] == [one.rows.tolist() for one in lists[1].requests]

@@ -69,7 +69,7 @@ TASK = {
     "row_hashes": {"test": SHA},
     "pinned": True,
     "files": {"data/test.parquet": SHA},
-    "requests": {"texts.parquet": SHA},
+    "requests": {"texts.arrow": SHA},
 }
 RESULT = {
     "task_name": "STS12",

@@ -21,7 +21,7 @@ from embrepro.explaining.moving import MovedTask
 from embrepro.layout import Layout
 from embrepro.regression import sides
 from embrepro.statistics import estimates
-from embrepro.tasks import samples
+from embrepro.tasks import samples, tables
 from test_stages import run, values
 from tiny_mirror import CLASSIFICATION, RETRIEVAL, STS
 
@@ -117,7 +117,7 @@ class TestOfARun:
     def test_a_query_has_both_models_rankings(self, moved: dict[str, MovedTask], root: Path) -> None:
         """Against the products of the stored rows, which are of unit length."""
         folder = root / "data" / "tasks" / RETRIEVAL
-        texts = pl.read_parquet(folder / "texts.parquet")
+        texts = pl.from_arrow(tables.read_arrow(folder / "texts.arrow"))
         documents = texts.filter(prompt="document")["text"].to_list()
         assert moved[RETRIEVAL].samples
         for sample in moved[RETRIEVAL].samples:

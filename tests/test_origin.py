@@ -171,7 +171,7 @@ def test_a_task_of_it_is_frozen_with_its_source_and_listed_like_any_other(mirror
     manifest = freezing.freeze(request, folder, mirror)
     assert manifest.source == "mirror"
     manifest = encode_requests.write(request, folder)
-    assert encode_requests.read(folder, manifest).texts["text"].to_list() == ["a", "b", "d", "c"]
+    assert encode_requests.read(folder, manifest).texts["text"].to_pylist() == ["a", "b", "d", "c"]
 
 
 def test_its_scores_go_from_the_result_file_to_the_summary_and_a_lost_one_with_its_reason(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
+import pyarrow as pa
 import pytest
 import yaml
 
@@ -202,7 +202,7 @@ def test_what_travels_for_a_shard_gives_the_rows_that_the_whole_task_gives(tmp_p
     loaded = models.load(tmp_path / "dense", model, device)
     encoder = models.wrap(loaded, model, "1" * 40, models.describe(loaded))
     texts = [" ".join("the a of and to in is it"[: 3 + number % 19].split()) for number in range(60)]
-    table = pl.DataFrame({"prompt": ["query"] * 20 + ["document"] * 40, "text": texts})
+    table = pa.table({"prompt": ["query"] * 20 + ["document"] * 40, "text": texts})
     plan, lengths = encoding.plan_task(table, BatchRule(tokens=16), loaded, pairs=False)
     metadata = registry.find(tiny_mirror.RETRIEVAL).metadata
     task = encoding.TaskShards("Task", metadata, table, False, "key", tmp_path, plan, lengths)

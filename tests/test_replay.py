@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import polars as pl
+import pyarrow as pa
 import pytest
 import torch
 from datasets import Dataset
@@ -26,7 +26,8 @@ ROWS = np.random.default_rng(0).standard_normal((4, 8)).astype(np.float16)
 
 
 def listed() -> RequestList:
-    table = pl.DataFrame({"prompt": ["query", "query", "document", "document"], "text": TEXTS})
+    columns = {"prompt": ["query", "query", "document", "document"], "text": TEXTS}
+    table = pa.table({name: pa.array(column, pa.large_string()) for name, column in columns.items()})
     requests = [
         EncodeRequest("test", "default", "query", np.array([1, 0, 1], np.uint32)),
         EncodeRequest("test", "default", "document", np.array([2, 3], np.uint32)),
@@ -164,7 +165,7 @@ def score(replay: replays.CrossEncoder, queries: list[str], texts: list[str]) ->
 
 def test_a_cross_encoder_is_replayed_by_its_pairs() -> None:
     listed, replay = pairs()
-    assert listed.texts.rows() == [("q", "a"), ("q", "b"), ("r", "a")]
+    assert listed.texts.to_pydict() == {"query": ["q", "q", "r"], "text": ["a", "b", "a"]}
     assert replay.mteb_model_meta.model_type == ["cross-encoder"]
     with pytest.raises(ReplayError, match="other texts than were listed"):
         score(replay, ["q", "r", "q"], ["a", "b", "a"])
@@ -177,7 +178,7 @@ def test_texts_are_listed_once_for_each_prompt() -> None:
     recorder.record("test", "default", "query", ["a", "b", "a"])
     recorder.record("test", "default", "document", ["a"])
     found = recorder.request_list()
-    assert found.texts.rows() == [("query", "a"), ("query", "b"), ("document", "a")]
+    assert found.texts.to_pydict() == {"prompt": ["query", "query", "document"], "text": ["a", "b", "a"]}
     assert [request.rows.tolist() for request in found.requests] == [[0, 1, 0], [2]]
     assert found.asked == 4
 

@@ -139,14 +139,14 @@ def test_a_damaged_file_is_an_error_that_names_the_folder(name: str, tmp_path: P
 
 def test_encoding_by_itself_imports_neither_sentence_transformers_nor_mteb(static_folder: Path) -> None:
     code = (
-        "import sys\nfrom pathlib import Path\nimport numpy as np\nimport polars as pl\n"
+        "import sys\nfrom pathlib import Path\nimport numpy as np\nimport pyarrow as pa\n"
         "from embrepro import models\nfrom embrepro.config.schema import Device, ModelConfig\n"
         "from embrepro.embeddings import encoding\nfrom embrepro.embeddings.plan import BatchRule\n"
         "device = Device(name='cpu', numerics='portable', batch_tokens=256)\n"
         "model = ModelConfig(org='t', name='a', family='static', folder='x')\n"
         "encoding.fix_order_of_sums(device)\n"
         "encoder = models.load_encoder(Path(sys.argv[1]), model, device, '1')\n"
-        "texts = pl.DataFrame({'prompt': ['', ''], 'text': ['a', 'b c']})\n"
+        "texts = pa.table({'prompt': ['', ''], 'text': ['a', 'b c']})\n"
         "plan, lengths = encoding.plan_task(texts, BatchRule(texts=8), models.model_in(encoder), pairs=False)\n"
         "work = encoding.TaskShards('T', None, texts, False, 'key', Path(sys.argv[2]), plan, lengths)\n"
         "print(encoding.encode_shard(encoder, work, plan.shard(0)).shape)\n"

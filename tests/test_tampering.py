@@ -19,7 +19,7 @@ from embrepro.layout import Layout
 from embrepro.pipeline import aggregate, check, encode, evaluate, report
 from embrepro.pipeline.records import Record
 from embrepro.regression import diff, reproduced, revisions
-from embrepro.tasks import freezing, pins, samples
+from embrepro.tasks import freezing, pins, samples, tables
 from embrepro.tasks.pins import Pin
 from test_stages import configuration, run
 from tiny_mirror import CLASSIFICATION, STS
@@ -158,9 +158,11 @@ def test_other_data_under_a_whole_manifest_is_not_what_was_encoded(project: Layo
 def test_other_texts_than_were_encoded_are_not_scored(project: Layout, chosen: Config) -> None:
     """As many texts as before, so that only the key of the embeddings tells."""
     folder = project.tasks / STS
-    texts = pl.read_parquet(folder / "texts.parquet")
-    texts.with_columns(pl.col("text").reverse()).write_parquet(folder / "texts.parquet")
-    hashed = {"texts.parquet": sha256(folder / "texts.parquet")}
+    texts = tables.read_arrow(folder / "texts.arrow")
+    turned = texts.set_column(1, "text", texts["text"].take(list(range(len(texts)))[::-1]))
+    (folder / "texts.arrow").unlink()
+    tables.write_arrow(turned, folder / "texts.arrow")
+    hashed = {"texts.arrow": sha256(folder / "texts.arrow")}
     edit(folder / "manifest.json", lambda manifest: manifest["requests"].update(hashed), seal=True)
     assert "are of other texts" in evaluate.run(chosen, project, "big").tasks[STS].status
 

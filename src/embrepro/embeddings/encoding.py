@@ -12,15 +12,15 @@ import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 from scipy import sparse
 
 import embrepro.models
@@ -33,6 +33,7 @@ from embrepro.errors import KitError
 from embrepro.files import fingerprint
 from embrepro.models.static import TokenVectors
 from embrepro.progress import processes
+from embrepro.tasks import tables
 
 if TYPE_CHECKING:
     from mteb.abstasks.task_metadata import TaskMetadata
@@ -49,22 +50,17 @@ class TaskShards:
 
     task: str
     metadata: TaskMetadata | None
-    texts: pl.DataFrame
+    texts: pa.Table
     pairs: bool
     key: str
     folder: Path
     plan: Plan
     lengths: np.ndarray
-    columns: dict[str, pa.Array] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:  # noqa: D105 - a dataclass's hook
-        # Arrow, since the threads of polars do not survive a fork.
-        self.columns = {name: self.texts[name].to_arrow() for name in self.texts.columns}
 
     def column(self, name: str, rows: np.ndarray) -> list[str]:
         """Values of a column, in the order of `rows`."""
-        values = self.columns[name]
-        return [values[int(row)].as_py() for row in rows]
+        found: list[str] = tables.take(self.texts[name], rows).to_pylist()
+        return found
 
     def shard_key(self, shard: Shard) -> str:
         """What a stored shard must be keyed with: the task's key and the rows."""
@@ -108,20 +104,19 @@ class TaskShards:
             yield self.plan.shard(index).rows, found
 
 
-def plan_task(texts: pl.DataFrame, rule: BatchRule, loaded: Any, *, pairs: bool) -> tuple[Plan, np.ndarray]:  # noqa: ANN401
+def plan_task(texts: pa.Table, rule: BatchRule, loaded: Any, *, pairs: bool) -> tuple[Plan, np.ndarray]:  # noqa: ANN401
     """The plan of a table of texts or pairs, and the length of each of its rows, (rows,).
 
     Lengths are tokens after truncation where batches have a budget of tokens, else bytes.
     """
     columns = ("query", "text") if pairs else ("text",)
     if rule.tokens:
-        lengths = embrepro.models.token_counts(loaded, *(texts[name].to_list() for name in columns))
+        lengths = embrepro.models.token_counts(loaded, *(texts[name] for name in columns))
     else:
-        lengths = np.sum([texts[name].str.len_bytes().to_numpy() for name in columns], axis=0)
+        lengths = np.sum([pc.binary_length(texts[name]).to_numpy() for name in columns], axis=0)
     kinds = np.zeros(len(texts), dtype=np.uint8)
     if not pairs:
-        known = {kind: number for number, kind in enumerate(texts["prompt"].unique().sort())}
-        kinds = texts["prompt"].replace_strict(known, return_dtype=pl.UInt8).to_numpy()
+        kinds = tables.numbers_of(texts["prompt"], sorted(pc.unique(texts["prompt"]).to_pylist()))
     lengths = np.asarray(lengths, dtype=np.int64)
     return make_plan(kinds, lengths, rule), lengths
 

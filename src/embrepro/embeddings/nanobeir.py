@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
-import polars as pl
+import pyarrow as pa
 import torch
 from datasets import Dataset
 from scipy.sparse import issparse
@@ -49,7 +49,7 @@ class StoredTask:
     """
 
     data: NanoData
-    table: pl.DataFrame
+    table: pa.Table
     rows: Rows
     ranking: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
@@ -251,7 +251,8 @@ _NO_CARD = SimpleNamespace(set_evaluation_metrics=lambda *_, **__: None)
 
 
 def _places(stored: StoredTask) -> dict[tuple[str, str], int]:
-    return {key: row for row, key in enumerate(stored.table.iter_rows())}
+    keys = zip(*(column.to_pylist() for column in stored.table.columns), strict=True)
+    return {key: row for row, key in enumerate(keys)}
 
 
 def _rows_of(places: Mapping[tuple[str, str], int], keys: Sequence[tuple[str, str]]) -> list[int]:

@@ -72,17 +72,26 @@ def make_plan(kinds: np.ndarray, lengths: np.ndarray, rule: BatchRule) -> Plan:
         rule: what makes a batch; a text longer than the budget is a batch of its own.
     """
     order = np.lexsort((np.arange(len(lengths)), -lengths.astype(np.int64), kinds)).astype(np.uint32)
-    kind_of, length_of = kinds[order].tolist(), lengths[order].tolist()
-    starts = [0]
-    for place in range(1, len(order)):
-        count = place - starts[-1] + 1
-        # The first text of a batch is its longest, so it sets the padding.
-        full = count > rule.texts if rule.texts else count * length_of[starts[-1]] > (rule.tokens or 0)
-        if full or kind_of[place] != kind_of[place - 1]:
-            starts.append(place)
-    if len(order):
-        starts.append(len(order))
-    return Plan(order, np.asarray(starts, dtype=np.int64))
+    # Where a kind begins, and the end.
+    edges = [0, *(np.flatnonzero(np.diff(kinds[order])) + 1).tolist(), len(order)]
+    starts = [np.empty(0, dtype=np.int64)]
+    for first, end in pairwise(edges):
+        if rule.texts:
+            starts.append(np.arange(first, end, rule.texts))
+        else:
+            starts.append(first + _token_starts(lengths[order[first:end]], rule.tokens or 0))
+    return Plan(order, np.concatenate([*starts, [len(order)] if len(order) else [0]]).astype(np.int64))
+
+
+def _token_starts(lengths: np.ndarray, tokens: int) -> np.ndarray:
+    """Where batches start of texts of one kind, the longest first, whose padding is set by the first of each batch."""
+    starts: list[int] = []
+    place = 0
+    while place < len(lengths):
+        starts.append(place)
+        longest = int(lengths[place])
+        place += max(1, tokens // longest) if longest else len(lengths)
+    return np.asarray(starts, dtype=np.int64)
 
 
 def batch_rule(model: ModelConfig, device: Device) -> BatchRule:

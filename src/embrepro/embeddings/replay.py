@@ -21,6 +21,7 @@ from scipy.sparse import issparse
 from embrepro.embeddings import store
 from embrepro.embeddings.store import Rows
 from embrepro.errors import ReplayError
+from embrepro.tasks import tables
 from embrepro.tasks.encode_requests import RequestList, prompt_kind, texts_of
 
 if TYPE_CHECKING:
@@ -34,8 +35,6 @@ class _Listed:
 
     def __init__(self, listed: RequestList) -> None:
         self._listed = listed
-        # Arrow, since a corpus as Python's strings takes several times the memory.
-        self._columns = [listed.texts[name].to_arrow() for name in listed.texts.columns]
         self._next = 0
 
     def rows(self, split: str, subset: str, prompt: str, *columns: pa.ChunkedArray) -> np.ndarray:
@@ -54,8 +53,7 @@ class _Listed:
         if asked != (request.split, request.subset, request.prompt):
             listed = (request.split, request.subset, request.prompt)
             raise ReplayError(f"request {self._next} is for {asked}, but {listed} was listed")
-        places = pa.array(request.rows)
-        listed_columns = [pa.chunked_array([column.take(places)]) for column in self._columns]
+        listed_columns = (tables.take(column, request.rows) for column in self._listed.texts.columns)
         if not all(found.equals(column) for found, column in zip(listed_columns, columns, strict=True)):
             raise ReplayError(f"request {self._next} {asked} has other texts than were listed")
         self._next += 1

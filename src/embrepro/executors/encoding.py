@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 import embrepro.models
 from embrepro.config.schema import Device, Executor, ModelConfig
@@ -20,6 +21,7 @@ from embrepro.embeddings.encoding import TaskShards, encode_shard, fix_order_of_
 from embrepro.embeddings.plan import Plan, Shard
 from embrepro.embeddings.store import Rows
 from embrepro.executors import crew
+from embrepro.tasks import tables
 
 
 @dataclass(frozen=True)
@@ -108,9 +110,8 @@ def order(task: TaskShards, index: int) -> ShardOrder:
     batches = tuple(rows[start:end] for start, end in pairwise(edges))
     alone = replace(
         task,
-        texts=task.texts[shard.rows.tolist()],
+        texts=pa.table({name: tables.take(task.texts[name], shard.rows) for name in task.texts.column_names}),
         plan=Plan(rows, edges),
         lengths=task.lengths[shard.rows],
-        columns={},
     )
     return ShardOrder(alone, Shard(index, batches))

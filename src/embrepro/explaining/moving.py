@@ -371,7 +371,7 @@ class _Texts:
         """A document of those that a clustering task drew, which are the ones it asked embeddings of, in their order."""
         if (split, subset) not in self._clustered:
             listed = encode_requests.read(self._folder, freezing.read_manifest(self._folder))
-            texts = listed.texts["text"].to_list()
+            texts = listed.texts["text"].to_pylist()
             (rows,) = [one.rows for one in listed.requests if (one.split, one.subset) == (split, subset)]
             self._clustered[split, subset] = [texts[row] for row in rows]
         return self._clustered[split, subset][number]

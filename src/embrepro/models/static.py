@@ -66,8 +66,9 @@ class TokenVectors:
         self.normalised = normalised
         # As sentence-transformers has it, down to whether a gradient is kept, on which torch's choice of code depends.
         self._mean = nn.EmbeddingBag.from_pretrained(weights, freeze=False)
-        self._tokenizer = tokenizer
-        self._tokenizer.no_padding()
+        self.tokenizer = tokenizer
+        self.tokenizer.no_padding()
+        self.max_seq_length = None
 
     @property
     def weights(self) -> torch.Tensor:
@@ -80,7 +81,7 @@ class TokenVectors:
         from torch.nn import functional
 
         device = self.weights.device
-        ids = [encoding.ids for encoding in self._tokenizer.encode_batch(texts, add_special_tokens=False)]
+        ids = [encoding.ids for encoding in self.tokenizer.encode_batch(texts, add_special_tokens=False)]
         starts = torch.tensor([0, *map(len, ids[:-1])]).cumsum(0)
         tokens = torch.tensor([token for each in ids for token in each], dtype=torch.long)
         with torch.inference_mode():

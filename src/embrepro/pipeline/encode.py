@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 
 from embrepro import experiment_cache, numerics
 from embrepro.config.schema import Config, Device, ModelConfig
@@ -137,7 +138,7 @@ def _sort_out(config: Config, layout: Layout, key: str, recipe: str, before: Rec
                 layout.tasks / name, frozen, pairs=model.scores_pairs, pair_tasks=model.pair_tasks
             )
             missing.append(ToEncode(leaf, listed, wanted))
-        except (KitError, OSError, KeyError, pl.exceptions.PolarsError) as error:
+        except (KitError, OSError, KeyError, pl.exceptions.PolarsError, pa.ArrowException) as error:
             record.tasks[name] = _lost(key, name, error)
     return missing
 
@@ -348,18 +349,14 @@ def _drop_other_shards(folder: Path, tasks: list[Any]) -> None:
     keep_only(folder, {task.shard_path(index).name for task in tasks for index in range(task.plan.shards)})
 
 
-def _active(path: Path, texts: pl.DataFrame) -> dict[str, dict[str, list[int]]]:
+def _active(path: Path, texts: pa.Table) -> dict[str, dict[str, list[int]]]:
     """Of a sparse model, by prompt kind: how many texts there are, and their dimensions that are not zero in all."""
     counts = store.active_dimensions(path)
     if counts is None:
         return {}
-    found = (
-        texts.select("prompt")
-        .with_columns(pl.Series("active", counts))
-        .group_by("prompt")
-        .agg(pl.len(), pl.sum("active"))
-    )
-    return {"active": {prompt: [count, total] for prompt, count, total in sorted(found.iter_rows())}}
+    found = pa.table({"prompt": texts["prompt"], "active": counts}).group_by("prompt")
+    sums = found.aggregate([("active", "count"), ("active", "sum")]).sort_by("prompt").to_pylist()
+    return {"active": {row["prompt"]: [row["active_count"], row["active_sum"]] for row in sums}}
 
 
 def recipe_of(model: ModelConfig, device: Device, content_hash: str) -> str:

@@ -169,7 +169,7 @@ class _Embedded:
         self._vectors: dict[str, np.ndarray] = {}
         for name in suite.CATEGORIES:
             folder = layout.tasks / name
-            texts = encode_requests.read(folder, freezing.read_manifest(folder)).texts["text"].to_list()
+            texts = encode_requests.read(folder, freezing.read_manifest(folder)).texts["text"].to_pylist()
             path, stored = store.path_of(layout.embeddings(key), name), encoded.tasks[name]
             embeddings: Any = store.read_recorded(
                 path, len(texts), str(stored.key), stored.files.get(path.name, "")

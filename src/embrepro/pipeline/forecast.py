@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import psutil
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from embrepro.config.schema import Config
 from embrepro.embeddings import store
@@ -21,7 +22,7 @@ from embrepro.layout import Layout
 from embrepro.pipeline import encode
 from embrepro.pipeline.records import Record, reason
 from embrepro.sources import models as model_sources
-from embrepro.tasks import encode_requests, freezing, registry, requested
+from embrepro.tasks import encode_requests, freezing, registry, requested, tables
 from embrepro.tasks.registry import Request
 
 SAMPLED_TEXTS = 256
@@ -78,7 +79,7 @@ class _Texts:
 
     count: int
     size: int
-    sample: pl.DataFrame
+    sample: pa.Table
 
 
 class _Model:
@@ -119,7 +120,7 @@ class _Model:
             frozen = freezing.read_manifest(folder)
             key = encode.key_of(self._recipe, name, frozen, self._model)
             texts = _read(folder / (encode_requests.PAIRS if pairs else encode_requests.TEXTS))
-        except (KitError, OSError, pl.exceptions.PolarsError) as error:
+        except (KitError, OSError, pa.ArrowException) as error:
             return TaskForecast(name, f"nothing: {reason(error)}")
         if store.is_whole(store.path_of(self._layout.embeddings(self._key), name), key, texts.count):
             return TaskForecast(name, KEPT, texts.count)
@@ -134,12 +135,14 @@ class _Model:
         from embrepro.embeddings.plan import Shard
 
         if self._encoder is None:
-            self._encoder = encode.load_here(self._layout, self._key, self._config, self._manifest.revision)
+            encoding.fix_order_of_sums(self._device)
+            _, snapshot = model_sources.read(self._layout.models / self._key)
+            self._encoder = embrepro.models.load_encoder(snapshot, self._model, self._device, self._manifest.revision)
             self._loaded_size = psutil.Process().memory_info().rss
         pairs, sample = self._model.scores_pairs, texts.sample
-        loaded = self._encoder.model
+        loaded = embrepro.models.model_in(self._encoder)
         columns = ("query", "text") if pairs else ("text",)
-        tokens = embrepro.models.token_counts(loaded, *(sample[name].to_list() for name in columns))
+        tokens = embrepro.models.token_counts(loaded, *(sample[name] for name in columns))
         plan, lengths = encoding.plan_task(sample, batch_rule(self._model, self._device), loaded, pairs=pairs)
         metadata = registry.create(leaf).metadata
         work = encoding.TaskShards(leaf.name, metadata, sample, pairs, "", Path(), plan, lengths)
@@ -171,8 +174,8 @@ class _Model:
 
 def _read(path: Path) -> _Texts:
     """Count a table of texts without holding it, and draw a sample that is spread evenly over it."""
-    table = pl.scan_parquet(path)
-    bytes_of = sum((pl.col(name).str.len_bytes() for name in table.collect_schema().names()), start=pl.lit(0))
-    count, size = table.select(pl.len().alias("count"), bytes_of.sum().alias("size")).collect(engine="streaming").row(0)
-    step = max(1, count // SAMPLED_TEXTS)
-    return _Texts(count, int(size or 0), table.gather_every(step).head(SAMPLED_TEXTS).collect(engine="streaming"))
+    table = tables.read_arrow(path)
+    size = sum(pc.sum(pc.binary_length(column)).as_py() or 0 for column in table.columns)
+    rows = np.arange(0, len(table), max(1, len(table) // SAMPLED_TEXTS))[:SAMPLED_TEXTS]
+    sample = pa.table({name: tables.take(table[name], rows) for name in table.column_names})
+    return _Texts(len(table), size, sample)

@@ -108,8 +108,7 @@ def _search_speeds(
         if not leaf.searched or not encoded.outcome(name, "encode").done:
             continue
         listed = encode_requests.read(layout.tasks / name, freezing.read_manifest(layout.tasks / name))
-        counts = listed.texts["prompt"].value_counts()
-        documents = sum(counts.filter(counts["prompt"] == "document")["count"])
+        documents = listed.texts["prompt"].to_pylist().count("document")
         if documents and (largest is None or documents > largest[0]):
             largest = documents, leaf, listed
     if largest is None:
@@ -120,7 +119,7 @@ def _search_speeds(
     path = store.path_of(layout.embeddings(key), leaf.name)
     rows = store.read_recorded(path, len(listed.texts), str(stored.key), stored.files.get(path.name, "")).embeddings
     assert isinstance(rows, np.ndarray)
-    prompts = listed.texts["prompt"].to_numpy()
+    prompts = np.asarray(listed.texts["prompt"].to_pylist())
     of_documents, of_queries = rows[prompts == "document"], rows[prompts == "query"]
     wanted = serving.cutoff(leaf.metric) or 10
     speeds = timing.search_speeds(of_documents, of_queries, str(encoded.details["similarity"]), variants, wanted)

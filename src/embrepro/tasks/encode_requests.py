@@ -6,9 +6,11 @@ dimensions and writes every call down gives the exact requests of any task type,
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+import hashlib
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -19,7 +21,7 @@ import pyarrow as pa
 from embrepro.config.schema import PairTask
 from embrepro.errors import TaskError
 from embrepro.files import fingerprint, sha256, write_sealed
-from embrepro.tasks import first_stage, nanobeir, search
+from embrepro.tasks import first_stage, nanobeir, search, tables
 from embrepro.tasks.freezing import Manifest, load_frozen, read_manifest, verify
 from embrepro.tasks.registry import Request
 
@@ -27,11 +29,13 @@ if TYPE_CHECKING:
     from mteb import AbsTask
     from mteb.types import PromptType
 
-FILES = REQUESTS, TEXTS = "requests.parquet", "texts.parquet"
-PAIR_FILES = PAIR_REQUESTS, PAIRS = "pair_requests.parquet", "pairs.parquet"
+FILES = REQUESTS, TEXTS = "requests.parquet", "texts.arrow"
+PAIR_FILES = PAIR_REQUESTS, PAIRS = "pair_requests.parquet", "pairs.arrow"
 MOST_PAIRS = 5_000_000
 PAIR_TYPES = get_args(PairTask)
 STAND_IN_DIMENSIONS = 4
+SMALL = 10_000_000
+"""Similarities that the stand-in computes."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +50,13 @@ class EncodeRequest:
 
 @dataclass(frozen=True)
 class RequestList:
-    """All calls of one task, in order, over a table of distinct texts (columns prompt and text).
+    """All calls of one task, in order, over a table of distinct texts (columns prompt and text), which may be mapped.
 
     For a cross-encoder it is a table of distinct pairs (columns query and text).
     """
 
     requests: list[EncodeRequest]
-    texts: pl.DataFrame
+    texts: pa.Table
 
     @property
     def asked(self) -> int:
@@ -61,38 +65,82 @@ class RequestList:
 
 
 class Recorder:
-    """Collects calls and numbers what is distinct in them, (prompt, text) or (query, text), in order of appearance."""
+    """Collects calls, and numbers what is distinct in them, (prompt, text) or (query, text), in order of appearance.
 
-    def __init__(self, first: str = "prompt") -> None:
-        self.requests: list[EncodeRequest] = []
-        self._first = first
-        self._row_of: dict[tuple[str, str], int] = {}
+    Texts go to a file; in memory stays a hash of 16 bytes of each, by which they are told apart.
 
-    def record(self, split: str, subset: str, prompt: str, texts: Sequence[str]) -> None:
+    Args:
+        first: the first column, prompt or query.
+        folder: on the disk that the texts are kept on meanwhile.
+    """
+
+    def __init__(self, first: str = "prompt", folder: Path | None = None) -> None:
+        self._folder = folder
+        self._schema = pa.schema(dict.fromkeys((first, "text"), pa.large_string()))
+        self._spool = tables.Spool(self._schema, folder)
+        self._calls: list[tuple[str, str, str, int]] = []
+        self._hashes = bytearray()
+
+    def record(self, split: str, subset: str, prompt: str, texts: Iterable[str]) -> None:
         """Add one call of `encode`."""
-        self._add(split, subset, prompt, [(prompt, text) for text in texts])
+        self._calls.append((split, subset, prompt, self._keep((prompt, text) for text in texts)))
 
-    def record_pairs(self, split: str, subset: str, queries: Sequence[str], texts: Sequence[str]) -> None:
+    def record_pairs(self, split: str, subset: str, queries: Iterable[str], texts: Iterable[str]) -> None:
         """Add one call of `predict`."""
-        self._add(split, subset, "", list(zip(queries, texts, strict=True)))
+        self._calls.append((split, subset, "", self._keep(zip(queries, texts, strict=True))))
 
-    def also(self, pairs: Sequence[tuple[str, str]]) -> None:
+    def also(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Number pairs that no call asks for, behind all that calls did."""
-        for pair in pairs:
-            self._row_of.setdefault(pair, len(self._row_of))
+        self._keep(pairs)
 
-    def _add(self, split: str, subset: str, prompt: str, asked: Sequence[tuple[str, str]]) -> None:
-        rows = [self._row_of.setdefault(each, len(self._row_of)) for each in asked]
-        self.requests.append(EncodeRequest(split, subset, prompt, np.asarray(rows, dtype=np.uint32)))
+    def _keep(self, asked: Iterable[tuple[str, str]]) -> int:
+        count, remaining = 0, iter(asked)
+        while block := list(islice(remaining, tables.ROWS_AT_ONCE)):
+            columns = [pa.array(each, pa.large_string()) for each in zip(*block, strict=True)]
+            self._spool.write(pa.record_batch(columns, self._schema))
+            self._hashes += b"".join(_hash(*each) for each in block)
+            count += len(block)
+        return count
 
     def request_list(self) -> RequestList:
-        """What was collected."""
-        pairs = list(self._row_of)
-        texts = pl.DataFrame(
-            {self._first: [first for first, _ in pairs], "text": [text for _, text in pairs]},
-            schema={self._first: pl.String, "text": pl.String},
-        )
-        return RequestList(self.requests, texts)
+        """What was collected; nothing can be added after that."""
+        table = self._spool.table()
+        first, numbers = _number(np.frombuffer(self._hashes, dtype=np.uint64).reshape(-1, 2))
+        if not first.all():
+            starts = accumulate((len(batch) for batch in table.to_batches()), initial=0)
+            batches = (
+                batch.filter(pa.array(first[start : start + len(batch)]))
+                for start, batch in zip(starts, table.to_batches(), strict=False)
+            )
+            table = tables.spooled(batches, self._schema, self._folder)
+        requests, start = [], 0
+        for split, subset, prompt, count in self._calls:
+            requests.append(EncodeRequest(split, subset, prompt, numbers[start : start + count]))
+            start += count
+        return RequestList(requests, table)
+
+
+def _hash(first: str, text: str) -> bytes:
+    return hashlib.blake2b(f"{len(first)}:{first}{text}".encode(), digest_size=16).digest()
+
+
+def _number(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where each hash appears for the first time, (rows,), and the number of each by first appearance, (rows,).
+
+    Args:
+        hashes: (rows, 2) halves of them.
+    """
+    order = np.lexsort((hashes[:, 1], hashes[:, 0])).astype(np.uint32)
+    rising = hashes[order]
+    differs = np.ones(len(hashes), dtype=bool)
+    differs[1:] = (rising[1:] != rising[:-1]).any(axis=1)
+    del rising
+    # Equal hashes keep their order, so that the first of each group appeared first.
+    appeared = np.empty(len(hashes), dtype=np.uint32)
+    appeared[order] = order[differs][np.cumsum(differs, dtype=np.uint32) - 1]
+    first = np.zeros(len(hashes), dtype=bool)
+    first[order[differs]] = True
+    return first, (np.cumsum(first, dtype=np.uint32) - 1)[appeared]
 
 
 def prompt_kind(prompt_type: PromptType | None) -> str:
@@ -116,7 +164,7 @@ def write(request: Request, folder: Path, rerank: int | None = None) -> Manifest
     Raises:
         TaskError: the task asks for nothing.
     """
-    listed = _list(load_frozen(request, folder))
+    listed = _list(load_frozen(request, folder), folder)
     if not listed.requests:
         raise TaskError("the task asks for no embeddings, so there is nothing to score")
     _write(listed, folder / REQUESTS, folder / TEXTS)
@@ -127,7 +175,7 @@ def write(request: Request, folder: Path, rerank: int | None = None) -> Manifest
         names += [] if ranked.failure else [first_stage.FILE]
     task = load_frozen(request, folder)
     first_stage.attach(task, folder)
-    pairs = _list_pairs(task) if _ranks_documents(task) else _pair_up(listed, task)
+    pairs = _list_pairs(task, folder) if _ranks_documents(task) else _pair_up(listed, task, folder)
     if pairs:
         _write(pairs, folder / PAIR_REQUESTS, folder / PAIRS)
         names += PAIR_FILES
@@ -146,7 +194,7 @@ def _write(listed: RequestList, requests: Path, texts: Path) -> None:
     }
     table = pl.DataFrame(rows, schema_overrides={"rows": pl.List(pl.UInt32)})
     table.write_parquet(requests)
-    listed.texts.write_parquet(texts)
+    tables.write_arrow(listed.texts, texts)
 
 
 def read(folder: Path, manifest: Manifest, *, pairs: bool = False, pair_tasks: Collection[str] = ()) -> RequestList:
@@ -169,7 +217,7 @@ def read(folder: Path, manifest: Manifest, *, pairs: bool = False, pair_tasks: C
         EncodeRequest(split, subset, prompt, np.asarray(rows.to_numpy(), dtype=np.uint32))
         for (split, subset, prompt), rows in zip(calls, table["rows"], strict=True)
     ]
-    return RequestList(requests, pl.read_parquet(folder / texts_file))
+    return RequestList(requests, tables.read_arrow(folder / texts_file))
 
 
 def identity(manifest: Manifest, *, pairs: bool = False, pair_tasks: Collection[str] = ()) -> str:
@@ -196,11 +244,12 @@ def _files(manifest: Manifest, pairs: bool, pair_tasks: Collection[str]) -> Sequ
     return PAIR_FILES
 
 
-def _list(task: AbsTask) -> RequestList:
+def _list(task: AbsTask, folder: Path | None = None) -> RequestList:
+    import torch
     from mteb.models.abs_encoder import AbsEncoder
     from mteb.models.model_meta import ModelMeta, ScoringFunction
 
-    recorder = Recorder()
+    recorder = Recorder(folder=folder)
 
     class StandIn(AbsEncoder):
         def __init__(self) -> None:
@@ -226,7 +275,14 @@ def _list(task: AbsTask) -> RequestList:
             recorder.record(hf_split, hf_subset, prompt_kind(prompt_type), texts)
             return self.generator.standard_normal((len(texts), STAND_IN_DIMENSIONS), dtype=np.float32)
 
-    return _what_is_asked(StandIn(), task, recorder)
+        def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:  # noqa: ANN401
+            if len(embeddings1) * len(embeddings2) < SMALL:
+                return super().similarity(embeddings1, embeddings2)
+            # No request depends on it, and a matrix of queries and documents takes memory unless all its rows are one.
+            return torch.arange(len(embeddings2), dtype=torch.float32).expand(len(embeddings1), -1)
+
+    _evaluate(StandIn(), task)
+    return recorder.request_list()
 
 
 def _ranks_documents(task: AbsTask) -> bool:
@@ -241,10 +297,10 @@ def _ranks_documents(task: AbsTask) -> bool:
     return sum(len(found) for data in splits for found in (data["top_ranked"] or {}).values()) <= MOST_PAIRS
 
 
-def _list_pairs(task: AbsTask) -> RequestList:
+def _list_pairs(task: AbsTask, folder: Path | None = None) -> RequestList:
     from mteb.models.model_meta import ModelMeta
 
-    recorder = Recorder("query")
+    recorder = Recorder("query", folder)
 
     class StandIn:
         def __init__(self) -> None:
@@ -267,33 +323,30 @@ def _list_pairs(task: AbsTask) -> RequestList:
             recorder.record_pairs(hf_split, hf_subset, queries, texts_of(inputs2).to_pylist())
             return self.generator.standard_normal(len(queries), dtype=np.float32)
 
-    listed = _what_is_asked(StandIn(), task, recorder)
+    _evaluate(StandIn(), task)
     # Whose own evaluator scores relevant documents that BM25 did not find, too
     if nanobeir.is_nanobeir(task):
         recorder.also(nanobeir.data(task).positive_pairs())
-        return recorder.request_list()
-    return listed
-
-
-def _pair_up(listed: RequestList, task: AbsTask) -> RequestList | None:
-    """Of a task of labelled pairs, which asks for their first texts and then for their second ones: the pairs."""
-    if task.metadata.type not in PAIR_TYPES:
-        return None
-    texts = listed.texts["text"].to_list()
-    recorder = Recorder("query")
-    for first, second in zip(listed.requests[::2], listed.requests[1::2], strict=True):
-        recorder.record_pairs(
-            first.split, first.subset, [texts[row] for row in first.rows], [texts[row] for row in second.rows]
-        )
     return recorder.request_list()
 
 
-def _what_is_asked(stand_in: Any, task: AbsTask, recorder: Recorder) -> RequestList:  # noqa: ANN401 - mteb's protocols
+def _pair_up(listed: RequestList, task: AbsTask, folder: Path) -> RequestList | None:
+    """Of a task of labelled pairs, which asks for their first texts and then for their second ones: the pairs."""
+    if task.metadata.type not in PAIR_TYPES:
+        return None
+    texts = listed.texts["text"]
+    recorder = Recorder("query", folder)
+    for first, second in zip(listed.requests[::2], listed.requests[1::2], strict=True):
+        sides = (tables.take(texts, call.rows).to_pylist() for call in (first, second))
+        recorder.record_pairs(first.split, first.subset, *sides)
+    return recorder.request_list()
+
+
+def _evaluate(stand_in: Any, task: AbsTask) -> None:  # noqa: ANN401 - mteb's protocols
     import mteb
 
     with _cheap(task), search.installed():
         mteb.evaluate(stand_in, task, cache=None, co2_tracker=False, show_progress_bar=False)
-    return recorder.request_list()
 
 
 @contextmanager

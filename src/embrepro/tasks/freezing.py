@@ -7,8 +7,8 @@ Layout of a frozen task::
     <task>/manifest.json
     <task>/data/<subset>/<split>.parquet              classification, STS, clustering, ...
     <task>/data/<subset>/<split>/corpus.parquet       retrieval and reranking, with queries, qrels, top_ranked
-    <task>/requests.parquet, texts.parquet            what an encoder is asked for (see `requests`)
-    <task>/pair_requests.parquet, pairs.parquet       what a cross-encoder is asked for, where there is a ranking
+    <task>/requests.parquet, texts.arrow              what an encoder is asked for (see `requests`)
+    <task>/pair_requests.parquet, pairs.arrow         what a cross-encoder is asked for, where there is a ranking
     <task>/first_stage.json                           the ranking, where BM25 made it (see `first_stage`)
 """
 
@@ -29,7 +29,7 @@ from embrepro.errors import TaskError
 from embrepro.files import fingerprint, read_sealed, scratch_folder, sha256, write_sealed
 from embrepro.own_data import definition as own_files
 from embrepro.sources import git_files, snapshots
-from embrepro.tasks import integrity, pins, registry
+from embrepro.tasks import integrity, pins, registry, tables
 from embrepro.tasks.first_stage import FirstStage
 from embrepro.tasks.pins import Pin
 from embrepro.tasks.registry import Request, create
@@ -38,7 +38,6 @@ from embrepro.tasks.rows import hash_rows
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from datasets import Dataset
     from mteb import AbsTask
 
 DataKind = Literal["table", "retrieval", "columns", "row"]
@@ -258,16 +257,8 @@ def _in_memory(node: Any) -> Any:  # noqa: ANN401 - a nested mapping of data set
     from datasets import Dataset
 
     if isinstance(node, Dataset):
-        return Dataset(_table(node))
+        return tables.as_dataset(tables.materialised(node))
     return {key: _in_memory(child) for key, child in node.items()} if isinstance(node, Mapping) else node
-
-
-def _table(data: Dataset) -> pa.Table:
-    table = data.with_format("arrow")[:]
-    table = table if isinstance(table, pa.Table) else pa.table(table)
-    return pa.table({name: table[name].combine_chunks() for name in table.column_names}).cast(
-        data.features.arrow_schema
-    )
 
 
 def _attributes(task: AbsTask, fresh: set[str]) -> dict[str, Any]:
@@ -367,7 +358,7 @@ class _Writer:
 
 
 class _Reader:
-    """Reads what `_Writer` wrote, into memory, as the objects mteb expects."""
+    """Reads what `_Writer` wrote, as the objects mteb expects."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -377,36 +368,35 @@ class _Reader:
 
         kind: DataKind | None = tree.get("kind")
         if kind == "table":
-            return Dataset(self._table(f"{path}.parquet"))
+            return tables.as_dataset(tables.read_parquet(self.folder / f"{path}.parquet"))
         if kind == "retrieval":
             return self._retrieval(tree, path)
         if kind in ("columns", "row"):
-            columns = self._table(f"{path}.parquet").to_pylist()[0]
+            columns = tables.read_parquet(self.folder / f"{path}.parquet").to_pylist()[0]
             return [columns] if kind == "row" else columns
         children = {key: self.read(child, f"{path}/{_safe(key)}") for key, child in tree["children"].items()}
         return DatasetDict(children) if all(isinstance(child, Dataset) for child in children.values()) else children
 
     def _retrieval(self, tree: dict[str, Any], path: str) -> dict[str, Any]:
-        from datasets import Dataset
-
+        found = {
+            name: tables.read_parquet(self.folder / path / f"{name}.parquet")
+            for name in ("corpus", "queries", "qrels", *(["top_ranked"] if tree["top_ranked"] else []))
+        }
         qrels: dict[str, dict[str, int]] = {}
-        for row in self._table(f"{path}/qrels.parquet").to_pylist():
+        for row in found["qrels"].to_pylist():
             documents = qrels.setdefault(row["query"], {})
             if row["document"] is not None:
                 documents[row["document"]] = row["score"]
         top_ranked = None
         if tree["top_ranked"]:
-            ranked = self._table(f"{path}/top_ranked.parquet").to_pydict()
+            ranked = found["top_ranked"].to_pydict()
             top_ranked = dict(zip(ranked["query"], ranked["documents"], strict=True))
         return {
-            "corpus": Dataset(self._table(f"{path}/corpus.parquet")),
-            "queries": Dataset(self._table(f"{path}/queries.parquet")),
+            "corpus": tables.as_dataset(found["corpus"]),
+            "queries": tables.as_dataset(found["queries"]),
             "relevant_docs": qrels,
             "top_ranked": top_ranked,
         }
-
-    def _table(self, name: str) -> pa.Table:
-        return pq.read_table(self.folder / name)
 
 
 def _is_leaf(node: object) -> bool:

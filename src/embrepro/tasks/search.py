@@ -23,6 +23,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from embrepro.tasks.tables import as_dataset
+
 if TYPE_CHECKING:
     from datasets import Dataset
 
@@ -284,9 +286,7 @@ def documents(corpus: Dataset, task_metadata: Any, batch_size: int = 32) -> Any:
         return create_dataloader(
             corpus, task_metadata=task_metadata, prompt_type=PromptType.document, batch_size=batch_size
         )
-    from datasets import Dataset
-
-    return DataLoader(Dataset(pa.table({"text": texts})), batch_size=batch_size)
+    return DataLoader(as_dataset(pa.table({"text": texts})), batch_size=batch_size)
 
 
 def document_texts(corpus: Dataset) -> pa.ChunkedArray | None:

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.compute as pc
 from mteb._create_dataloaders import create_dataloader
 from mteb.types import PromptType
 from sentence_transformers.util import truncate_embeddings
@@ -52,7 +53,7 @@ def serve(variant: Variant, listed: RequestList, embeddings: np.ndarray, meta: M
     if variant.precision is None:
         return replay.encoder(listed, shortened, meta, similarity)
     floats = to_quantise(shortened, similarity)
-    searched = (listed.texts["prompt"] == PromptType.document.value).to_numpy()
+    searched = pc.equal(listed.texts["prompt"], PromptType.document.value).to_numpy()
     codes = Codes(variant, floats[searched] if searched.any() else floats)
     return QuantisedReplay(replay.encoder(listed, floats, meta, similarity), codes)
 
