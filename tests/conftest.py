@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -198,21 +198,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: -cost[item.path])
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that is made once for all of xdist's workers. What is in it is there to be read, or copied."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    made = folder.with_suffix(".made")
+    with FileLock(folder.with_suffix(".lock")):
+        if not made.exists():
+            folder.mkdir()
+            make(folder)
+            made.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def project_that_ran(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A small project that ran once, its results committed; made once for all workers. A test changes a copy of it."""
+    """A small project that ran once, its results committed. A test changes a copy of it."""
     from checkout import Checkout, small_project
 
-    base = tmp_path_factory.getbasetemp()
-    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "project that ran"
-    folder = shared / "kit with a space"
-    with FileLock(shared.with_suffix(".lock")):
-        if not (shared / "done").exists():
-            made = small_project(folder)
-            made.run("dvc", "repro")
-            made.commit("Results")
-            (shared / "done").touch()
-    return Checkout(folder)
+    def make(folder: Path) -> None:
+        made = small_project(folder / "kit with a space")
+        made.run("dvc", "repro")
+        made.commit("Results")
+
+    return Checkout(made_once(tmp_path_factory, "project that ran", make) / "kit with a space")
 
 
 @pytest.fixture(scope="session")

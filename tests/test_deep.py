@@ -24,7 +24,7 @@ from embrepro.layout import Layout
 from embrepro.pipeline import aggregate, deep, evaluate
 from embrepro.regression.recomputed import Recomputed
 from embrepro.tasks import samples
-from test_stages import run, values
+from stage_project import run, values
 from tiny_mirror import CLASSIFICATION, STS
 
 pytestmark = pytest.mark.slow

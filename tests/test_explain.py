@@ -28,7 +28,7 @@ from embrepro.regression import sides
 from embrepro.rendering import render_html, render_markdown
 from embrepro.tasks import encode_requests, freezing, pins, registry
 from revision_project import QUERIES, Project
-from test_stages import run, values
+from stage_project import run, values
 from tiny_mirror import MULTILINGUAL, STS
 
 pytest_plugins = ["revision_project"]

@@ -22,7 +22,7 @@ from embrepro.layout import Layout
 from embrepro.regression import sides
 from embrepro.statistics import estimates
 from embrepro.tasks import samples, tables
-from test_stages import run, values
+from stage_project import run, values
 from tiny_mirror import CLASSIFICATION, RETRIEVAL, STS
 
 

@@ -21,7 +21,7 @@ from embrepro.pipeline.records import Record
 from embrepro.regression import diff, reproduced, revisions
 from embrepro.tasks import freezing, pins, samples, tables
 from embrepro.tasks.pins import Pin
-from test_stages import configuration, run
+from stage_project import configuration, run
 from tiny_mirror import CLASSIFICATION, STS
 
 TASKS = [STS, CLASSIFICATION]

@@ -27,7 +27,7 @@ from embrepro.variants import definition, searching, serving, timing
 from embrepro.variants.comparing import VariantsReport
 from embrepro.variants.definition import Precision, Variant
 from embrepro.variants.pages import variants_page
-from test_stages import run, values
+from stage_project import run, values
 from tiny_mirror import CLASSIFICATION, RERANKING, RETRIEVAL, STS
 
 TASKS = [STS, CLASSIFICATION, RETRIEVAL, RERANKING]
