@@ -81,7 +81,7 @@ class TokenVectors:
         from torch.nn import functional
 
         device = self.weights.device
-        ids = [encoding.ids for encoding in self.tokenizer.encode_batch(texts, add_special_tokens=False)]
+        ids = [encoding.ids for encoding in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
         starts = torch.tensor([0, *map(len, ids[:-1])]).cumsum(0)
         tokens = torch.tensor([token for each in ids for token in each], dtype=torch.long)
         with torch.inference_mode():
