@@ -26,8 +26,9 @@ from embrepro.embeddings import store
 from embrepro.embeddings.encoding import TaskShards
 from embrepro.embeddings.plan import BATCHES_PER_SHARD, BatchRule, make_plan
 from embrepro.errors import ConfigError, KitError
+from embrepro.files import expect_room
 from embrepro.models import ModelProperties
-from embrepro.pipeline.encode import _expect_room, parse_part, room_needed
+from embrepro.pipeline.encode import parse_part, room_needed
 
 REPOSITORY = Path(__file__).parents[1]
 FAMILIES = ("static", "dense", "sparse", "cross-encoder")
@@ -102,8 +103,8 @@ def test_the_room_that_encoding_needs_is_what_it_writes(tmp_path: Path) -> None:
 
 def test_embeddings_that_the_disk_has_no_room_for_are_refused_with_what_they_need(tmp_path: Path) -> None:
     with pytest.raises(KitError, match=r"need 1,000,000\.0 TB in .* are free\. Free "):
-        _expect_room(tmp_path, 10**18)
-    _expect_room(tmp_path, 0)
+        expect_room(tmp_path, 10**18, "The embeddings need")
+    expect_room(tmp_path, 0, "The embeddings need")
 
 
 class Project:

@@ -16,12 +16,12 @@ from conftest import REPOSITORY, build_dense_model, build_static_model
 from embrepro.cli import app
 from embrepro.config.compose import compose_values
 from embrepro.config.schema import Config, parse_config
+from embrepro.files import size
 from embrepro.forecast.estimates import ENCODE, KEPT, Forecast, ModelForecast, TaskForecast
 from embrepro.forecast.pages import forecast_page
 from embrepro.layout import Layout
 from embrepro.pipeline import download, encode
 from embrepro.pipeline.forecast import forecast
-from embrepro.progress.console import size
 from embrepro.rendering import render_markdown
 from embrepro.tasks import tables
 

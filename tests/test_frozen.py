@@ -353,3 +353,11 @@ def test_a_task_that_is_mapped_is_the_same_task(
     assert manifest.requests.keys() >= set(encode_requests.FILES)
     assert lists[0].texts.equals(lists[1].texts)
     assert [one.rows.tolist() for one in lists[0].requests] == [one.rows.tolist() for one in lists[1].requests]
+
+
+def test_data_that_the_disk_has_no_room_for_is_said_before_it_is_loaded(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embrepro.files.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 5))  # type: ignore[attr-defined]
+    with pytest.raises(KitError, match=r"takes at least as much as its files, which is .* and 5 bytes are free"):
+        freeze(RETRIEVAL, whole, tmp_path / "task")

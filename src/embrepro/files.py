@@ -268,3 +268,28 @@ def _says_full(error: BaseException) -> bool:
     """Whether an error means a full disk; libraries not written in Python say it in words."""
     known = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return known or any(said in str(error) for said in ("No space left on device", "os error 28)", "os error 27)"))
+
+
+def size(count: float) -> str:
+    """Bytes as a person reads them, 1 MB = 10^6 bytes."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"
+
+
+def expect_room(folder: Path, needed: int, what: str) -> None:
+    """Raise KitError, before any work, where the disk that a folder is on has less room than is needed.
+
+    Args:
+        folder: an existing one.
+        needed: bytes.
+        what: what needs the room, such as "The embeddings need".
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise KitError(
+            f"{what} {size(needed)} in {folder}, and {size(free)} are free. Free {size(needed - free)}, ask for fewer tasks, or"
+            " run on a larger disk; what is finished is kept."
+        )

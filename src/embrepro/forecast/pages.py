@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from embrepro.files import size
 from embrepro.forecast.estimates import ENCODE, Forecast, ModelForecast, TaskForecast
-from embrepro.progress.console import duration, size
+from embrepro.progress.console import duration
 from embrepro.rendering.formats import DASH
 from embrepro.rendering.model import Column, Document, Section, Table, Value
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +18,7 @@ from embrepro.embeddings import store
 from embrepro.embeddings.plan import batch_rule
 from embrepro.errors import ConfigError, KitError
 from embrepro.experiment_cache import ExperimentCache, link
-from embrepro.files import fingerprint, keep_only, make_folder, read_sealed, replacing, write_sealed
+from embrepro.files import expect_room, fingerprint, keep_only, make_folder, read_sealed, replacing, write_sealed
 from embrepro.layout import Layout
 from embrepro.pipeline.records import TASKS, Record, TaskOutcome, parameters, reason
 from embrepro.progress import console
@@ -227,7 +226,7 @@ def _encode(
     _drop_other_shards(folder / SHARDS, tasks)
     left = {task.task: {index for index in range(task.plan.shards) if task.stored(index) is None} for task in tasks}
     if not embrepro.models.is_sparse(encoder):
-        _expect_room(folder, room_needed(tasks, left, known, part))
+        expect_room(folder, room_needed(tasks, left, known, part), "Until all shards are merged, the embeddings need")
     total = sum(task.size(index) for task in tasks for index in left[task.task])
     finished = [task for task in tasks if not left[task.task]]
     # Merging removes shards, which must not be taken for ones to encode; a part numbers the shards of all tasks.
@@ -271,17 +270,6 @@ def room_needed(tasks: list[Any], left: dict[str, set[int]], known: Any, part: t
     shards = sum(len(task.plan.shard(index).rows) for task in tasks for index in left[task.task])
     merged = max((len(task.texts) for task in tasks), default=0) if part == (1, 1) else 0
     return row * (shards // part[1] + merged)
-
-
-def _expect_room(folder: Path, needed: int) -> None:
-    """Raise KitError, before any work, where a disk has less room than embeddings take."""
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise KitError(
-            f"The embeddings need {console.size(needed)} in {folder} until all shards are merged, and"
-            f" {console.size(free)} are free. Free {console.size(needed - free)}, ask for fewer tasks, or run on a larger"
-            " disk; the shards that were finished are kept."
-        )
 
 
 def _merge(

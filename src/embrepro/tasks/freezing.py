@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from embrepro.errors import TaskError
-from embrepro.files import fingerprint, read_sealed, scratch_folder, sha256, write_sealed
+from embrepro.files import expect_room, fingerprint, read_sealed, scratch_folder, sha256, write_sealed
 from embrepro.own_data import definition as own_files
 from embrepro.sources import git_files, snapshots
 from embrepro.tasks import integrity, pins, registry, tables
@@ -92,7 +92,8 @@ def freeze(request: Request, folder: Path, mirror: Path | None, pin: Pin | None 
     task = create(request)
     fresh = set(vars(task))
     state = _random_state(task)
-    source = _load(task, mirror)
+    folder.mkdir(parents=True, exist_ok=True)
+    source = _load(task, mirror, folder)
     writer = _Writer(folder, scored=set(request.splits), trained=getattr(task, "train_split", None))
     tree = writer.write(task.dataset, "data")
     integrity.expect_whole(task, sorted(writer.kept))
@@ -191,11 +192,14 @@ def verify(folder: Path, files: Mapping[str, str]) -> None:
             raise TaskError(f"{path} is not the file that was frozen. Run: dvc repro --force --single-item download")
 
 
-def _load(task: AbsTask, mirror: Path | None) -> str:
-    """Let mteb load the task, from a local folder of pinned files where it comes from a repository; returns the source."""
+def _load(task: AbsTask, mirror: Path | None, folder: Path) -> str:
+    """Let mteb load the task, from a local folder of pinned files where it comes from a repository; returns the source.
+
+    Tables too large for memory go to the disk of `folder`.
+    """
     if registry.is_own(task):
         source = _load_own(task, mirror)
-        task.dataset = _in_memory(_current_layout(task))
+        task.dataset = _by_itself(_current_layout(task), folder)
         return source
     published = task.metadata
     others = set(published.hf_subsets) - set(task.hf_subsets)
@@ -203,14 +207,16 @@ def _load(task: AbsTask, mirror: Path | None) -> str:
         published.dataset["path"], published.dataset["revision"], mirror, (task.hf_subsets, others)
     )
     task.metadata = published.model_copy(update={"dataset": {**published.dataset, "path": str(snapshot.folder)}})
-    with _private_cache():
+    with _private_cache() as cache:
+        size = sum(path.stat().st_size for path in snapshot.folder.rglob("*") if path.is_file())
+        expect_room(cache, size, "To load a data set takes at least as much as its files, which is")
         try:
             task.load_data()
         except Exception as error:
             raise TaskError(f"mteb cannot load it from {snapshot.folder}: {_why(error, snapshot.folder)}") from error
         finally:
             task.metadata = published
-        task.dataset = _in_memory(_current_layout(task))
+        task.dataset = _by_itself(_current_layout(task), folder)
     return snapshot.source
 
 
@@ -240,7 +246,7 @@ def _current_layout(task: AbsTask) -> Any:  # noqa: ANN401 - a nested mapping of
 
 
 @contextmanager
-def _private_cache() -> Iterator[None]:
+def _private_cache() -> Iterator[Path]:
     """A cache of `datasets` that lives as long as the block: the shared one serves old rows for a folder rewritten in place."""
     import datasets
 
@@ -248,17 +254,18 @@ def _private_cache() -> Iterator[None]:
     with scratch_folder() as folder:
         datasets.config.HF_DATASETS_CACHE = folder
         try:
-            yield
+            yield folder
         finally:
             datasets.config.HF_DATASETS_CACHE = before
 
 
-def _in_memory(node: Any) -> Any:  # noqa: ANN401 - a nested mapping of data sets
+def _by_itself(node: Any, folder: Path) -> Any:  # noqa: ANN401 - a nested mapping of data sets
+    """Data that needs neither the cache nor the larger table that it was taken from."""
     from datasets import Dataset
 
     if isinstance(node, Dataset):
-        return tables.as_dataset(tables.materialised(node))
-    return {key: _in_memory(child) for key, child in node.items()} if isinstance(node, Mapping) else node
+        return tables.as_dataset(tables.materialised(node, folder))
+    return {key: _by_itself(child, folder) for key, child in node.items()} if isinstance(node, Mapping) else node
 
 
 def _attributes(task: AbsTask, fresh: set[str]) -> dict[str, Any]:

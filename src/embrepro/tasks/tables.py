@@ -17,6 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from embrepro.files import expect_room
+
 if TYPE_CHECKING:
     from datasets import Dataset
 
@@ -50,8 +52,21 @@ class Spool:
         return pa.ipc.open_stream(pa.py_buffer(mapped)).read_all()
 
 
-def spooled(batches: Iterable[pa.RecordBatch], schema: pa.Schema, folder: Path | None = None) -> pa.Table:
-    """Batches as one table, mapped from a file without a name."""
+def spooled(
+    batches: Iterable[pa.RecordBatch], schema: pa.Schema, folder: Path | None = None, size: int = 0
+) -> pa.Table:
+    """Batches as one table, mapped from a file without a name.
+
+    Args:
+        batches: the rows.
+        schema: of the batches.
+        folder: as of `Spool`.
+        size: bytes that they will take, as far as that is known.
+
+    Raises:
+        KitError: the disk has less room.
+    """
+    expect_room(folder or Path(tempfile.gettempdir()), size, "Tables that are not held in memory need")
     spool = Spool(schema, folder)
     for batch in batches:
         spool.write(batch)
@@ -62,9 +77,10 @@ def read_parquet(path: Path) -> pa.Table:
     """A Parquet file's table; mapped, from a copy that is not compressed, where it is a large one."""
     file = pq.ParquetFile(path)
     groups = (file.metadata.row_group(number) for number in range(file.metadata.num_row_groups))
-    if sum(group.total_byte_size for group in groups) < LARGE:
+    size = sum(group.total_byte_size for group in groups)
+    if size < LARGE:
         return pq.read_table(path)
-    return spooled(file.iter_batches(ROWS_AT_ONCE), file.schema_arrow, path.parent)
+    return spooled(file.iter_batches(ROWS_AT_ONCE), file.schema_arrow, path.parent, size)
 
 
 def as_dataset(table: pa.Table) -> Dataset:
@@ -74,8 +90,16 @@ def as_dataset(table: pa.Table) -> Dataset:
     return Dataset(table, fingerprint=secrets.token_hex(8))
 
 
-def materialised(data: Dataset) -> pa.Table:
-    """The rows of a data set, in the types of its features; mapped, in batches of one size, where they are many bytes."""
+def materialised(data: Dataset, folder: Path | None = None) -> pa.Table:
+    """The rows of a data set, in the types of its features; mapped, in batches of one size, where they are many bytes.
+
+    Args:
+        data: the data set, which may be an index of another one's rows.
+        folder: as of `Spool`.
+
+    Raises:
+        KitError: the disk has less room.
+    """
     schema = data.features.arrow_schema
     if data.data.nbytes < LARGE:
         table = data.with_format("arrow")[:]
@@ -83,7 +107,7 @@ def materialised(data: Dataset) -> pa.Table:
         return pa.table({name: table[name].combine_chunks() for name in table.column_names}).cast(schema)
     parts = data.with_format("arrow").iter(ROWS_AT_ONCE)
     batches = (part.cast(schema).combine_chunks().to_batches()[0] for part in parts)
-    return spooled(batches, schema)
+    return spooled(batches, schema, folder, data.data.nbytes)
 
 
 def write_arrow(table: pa.Table, path: Path) -> None:
