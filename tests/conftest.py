@@ -9,6 +9,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from embrepro import numerics
@@ -189,13 +190,25 @@ def preloaded_workers() -> Iterator[None]:
         yield
 
 
+LONGEST = ("ray", "pipeline", "workflows", "experiments", "own_repository", "containers", "images")
+"""Modules that take longest, in the order in which they start; the last ones need an image, which is built meanwhile."""
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the modules that take longest first: xdist's workers take whole modules, and should end together."""
     cost: Counter[Path] = Counter()
     for item in items:
         cost[item.path] += 20 if item.get_closest_marker("slow") else 1
-        cost[item.path] += 1000 if item.get_closest_marker("docker") else 0
-    items.sort(key=lambda item: -cost[item.path])
+    names = {f"test_{name}": 1000 * place for place, name in enumerate(reversed(LONGEST), 1)}
+    items.sort(key=lambda item: -cost[item.path] - names.get(item.path.stem, 0))
+    if os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0" and any(map(needs_image, items)):
+        Thread(target=build_cpu_image).start()
+
+
+def needs_image(item: pytest.Item) -> bool:
+    """Whether a test runs in the CPU image."""
+    return item.get_closest_marker("docker") is not None
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
