@@ -29,9 +29,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(argv)
     console.silence_libraries()
 
-    from embrepro.tasks import search
+    from embrepro.tasks import shortcuts
 
-    searches = {"mteb": nullcontext, "kit": search.installed}
+    searches = {"mteb": nullcontext, "kit": shortcuts.installed}
     # Garbage is collected as in the process where each runs: by Python's default, and as the kit's stages have it.
     collecting = {"mteb": partial(gc.set_threshold, *gc.get_threshold()), "kit": processes.collect_rarely}
     ask = _asked(chosen.documents, chosen.queries, chosen.dimensions, chosen.top_k)

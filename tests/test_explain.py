@@ -26,7 +26,7 @@ from embrepro.files import write_json
 from embrepro.layout import Layout
 from embrepro.regression import sides
 from embrepro.rendering import render_html, render_markdown
-from embrepro.tasks import encode_requests, freezing, pins, registry
+from embrepro.tasks import freezing, pins, registry, shortcuts
 from revision_project import QUERIES, Project
 from stage_project import run, values
 from tiny_mirror import MULTILINGUAL, STS
@@ -57,7 +57,7 @@ class Ran:
         there.mkdir(parents=True)
         for request in registry.resolve(self.config.tasks):
             task = freezing.load_frozen(request, self.layout.tasks / request.name)
-            encode_requests.speed_up(task)
+            shortcuts.speed_up(task)
             found = mteb.evaluate(encoder, task, cache=None, co2_tracker=False, show_progress_bar=False).task_results[0]
             found.to_disk(there / f"{request.name}.json")
         return folder

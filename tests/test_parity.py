@@ -25,7 +25,7 @@ from embrepro.files import sha256
 from embrepro.pipeline import scoring
 from embrepro.sources import models as model_sources
 from embrepro.statistics import estimates
-from embrepro.tasks import encode_requests, first_stage, freezing, registry, samples
+from embrepro.tasks import encode_requests, first_stage, freezing, registry, samples, shortcuts
 from embrepro.tasks.encode_requests import RequestList
 from embrepro.tasks.registry import Request
 
@@ -128,7 +128,7 @@ def _by_the_kit(name: str, encoder: Any, known: models.ModelProperties, folder: 
     stored = store.read(path, len(listed.texts)).embeddings
     replayed = replay.encoder(listed, stored, encoder.mteb_model_meta, known.similarity)
     task = freezing.load_frozen(request, folder)
-    encode_requests.speed_up(task)
+    shortcuts.speed_up(task)
     with samples.collect_samples(task) as collected:
         result = mteb.evaluate(replayed, task, cache=None, co2_tracker=False, show_progress_bar=False).task_results[0]
     replayed.expect_finished()

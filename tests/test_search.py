@@ -11,11 +11,12 @@ from datasets import Dataset
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mteb._create_dataloaders import _corpus_to_dict
+from mteb._evaluators import retrieval_metrics
 from mteb.mocks import MOCK_TASK_TEST_GRID
 from mteb.models import search_wrappers
 from mteb.similarity_functions import cos_sim, dot_score
 
-from embrepro.tasks import search
+from embrepro.tasks import search, shortcuts
 
 METADATA = next(
     task.metadata
@@ -120,10 +121,26 @@ def test_a_corpus_of_more_than_plain_text_is_left_to_mteb() -> None:
 
 def test_mteb_has_its_own_search_back_after_the_block() -> None:
     theirs = search_wrappers.chunked_full_corpus_search
-    with pytest.raises(RuntimeError), search.installed():
+    with pytest.raises(RuntimeError), shortcuts.installed():
         assert search_wrappers.chunked_full_corpus_search is search.search_corpus  # type: ignore[comparison-overlap]
         raise RuntimeError
     assert search_wrappers.chunked_full_corpus_search is theirs
+
+
+NAMES = st.sampled_from(["a", "b", "c", "d", "é"])
+VALUES = st.one_of(st.sampled_from([0.0, -0.0, 0.5, 1.0, float("inf"), float("nan")]), st.floats(width=32))
+
+
+@given(
+    results=st.dictionaries(st.sampled_from(["q1", "q2", "q3"]), st.dictionaries(NAMES, VALUES)),
+    grades=st.dictionaries(NAMES, st.integers(-1, 2)),
+)
+def test_reciprocal_ranks_are_mtebs(results: dict[str, dict[str, float]], grades: dict[str, int]) -> None:
+    qrels = dict.fromkeys(results, grades)
+    expected = retrieval_metrics.mrr(qrels, results, [1, 2, 5])
+    with shortcuts.installed():
+        assert retrieval_metrics.mrr(qrels, results, [1, 2, 5]) == expected
+    assert retrieval_metrics.mrr(qrels, results, [1, 2, 5]) == expected
 
 
 def test_the_space_around_a_text_is_all_that_python_strips() -> None:

@@ -15,7 +15,7 @@ from embrepro.errors import KitError
 from embrepro.layout import Layout
 from embrepro.models import ModelProperties
 from embrepro.regression.revisions import RecordedModel
-from embrepro.tasks import encode_requests, freezing, samples, search
+from embrepro.tasks import encode_requests, freezing, samples, shortcuts
 from embrepro.tasks.registry import Request
 from embrepro.tasks.samples import Samples
 
@@ -52,9 +52,9 @@ def observe(encoder: Any, request: Request, folder: Path, batch_size: int = 32) 
     import mteb
 
     task = freezing.load_frozen(request, folder)
-    encode_requests.speed_up(task)
+    shortcuts.speed_up(task)
     rankings = _listen(task)
-    with samples.collect_samples(task) as collected, search.installed():
+    with samples.collect_samples(task) as collected, shortcuts.installed():
         found = mteb.evaluate(
             encoder,
             task,

@@ -25,7 +25,7 @@ from embrepro.errors import TaskError
 from embrepro.files import replacing, sha256, write_text
 from embrepro.pipeline.records import TaskOutcome, reason
 from embrepro.progress import console, processes
-from embrepro.tasks import encode_requests, first_stage, freezing, main_scores, samples, search
+from embrepro.tasks import encode_requests, first_stage, freezing, main_scores, samples, shortcuts
 from embrepro.tasks.registry import Request
 
 if TYPE_CHECKING:
@@ -214,8 +214,8 @@ def score(job: Job) -> TaskOutcome:
     task = freezing.load_frozen(job.request, job.task_folder)
     if job.model.scores_pairs and manifest.type not in encode_requests.PAIR_TYPES:
         first_stage.attach(task, job.task_folder)
-    encode_requests.speed_up(task)
-    with samples.collect_samples(task) as collected, search.installed(), replay.recognised():
+    shortcuts.speed_up(task)
+    with samples.collect_samples(task) as collected, shortcuts.installed(), replay.recognised():
         result = mteb.evaluate(encoder, task, cache=None, co2_tracker=False, show_progress_bar=False).task_results[0]
     encoder.expect_finished()
     expect_complete(result, job.request)

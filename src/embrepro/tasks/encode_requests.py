@@ -21,7 +21,7 @@ import pyarrow as pa
 from embrepro.config.schema import PairTask
 from embrepro.errors import TaskError
 from embrepro.files import fingerprint, sha256, write_sealed
-from embrepro.tasks import first_stage, nanobeir, search, tables
+from embrepro.tasks import first_stage, nanobeir, search, shortcuts, tables
 from embrepro.tasks.freezing import Manifest, load_frozen, read_manifest, verify
 from embrepro.tasks.registry import Request
 
@@ -345,7 +345,7 @@ def _pair_up(listed: RequestList, task: AbsTask, folder: Path) -> RequestList | 
 def _evaluate(stand_in: Any, task: AbsTask) -> None:  # noqa: ANN401 - mteb's protocols
     import mteb
 
-    with _cheap(task), search.installed():
+    with _cheap(task), shortcuts.installed():
         mteb.evaluate(stand_in, task, cache=None, co2_tracker=False, show_progress_bar=False)
 
 
@@ -357,7 +357,7 @@ def _cheap(task: Any) -> Iterator[None]:  # noqa: ANN401 - any of mteb's kinds o
     from sklearn.dummy import DummyClassifier
 
     clustering: Any = abstasks.clustering
-    speed_up(task)
+    shortcuts.speed_up(task)
     if isinstance(task, AbsTaskClassification):
         task.evaluator_model = DummyClassifier()
     if first_stage.is_searched(task):
@@ -376,39 +376,3 @@ class _OneCluster:
 
     def fit_predict(self, embeddings: np.ndarray) -> np.ndarray:
         return np.zeros(len(embeddings), dtype=np.int32)
-
-
-def speed_up(task: AbsTask) -> None:
-    """Spare mteb's slow way to the same result: it reads labels one by one from a lazy column, for every metric again."""
-    from mteb.abstasks import AbsTaskClassification, AbsTaskMultilabelClassification
-
-    if not isinstance(task, AbsTaskClassification):
-        return
-    labelled: Any = task
-    column = task.label_column_name
-    sample, experiment = task._undersample_data, task._run_experiment
-    labelled._undersample_data = lambda dataset, *rest: sample(_Labels(dataset, column), *rest)
-    labelled._run_experiment = lambda train, test, *rest, **named: experiment(
-        _Labels(train, column), _Labels(test, column), *rest, **named
-    )
-    if isinstance(task, AbsTaskMultilabelClassification):
-        choose = task._undersample_data_indices
-        labelled._undersample_data_indices = lambda labels, *rest: choose(list(labels[:]), *rest)
-
-
-class _Labels:
-    """A data set whose label column is a list; everything else is the data set's."""
-
-    def __init__(self, dataset: Any, column: str) -> None:  # noqa: ANN401
-        self._dataset = dataset
-        self._column = column
-        self._labels = list(dataset[column][:])
-
-    def __len__(self) -> int:
-        return len(self._dataset)
-
-    def __getitem__(self, key: Any) -> Any:  # noqa: ANN401
-        return self._labels if key == self._column else self._dataset[key]
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401
-        return getattr(self._dataset, name)

@@ -14,8 +14,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -312,17 +311,3 @@ def column(data: Dataset, name: str) -> pa.ChunkedArray:
 
 def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
-@contextmanager
-def installed() -> Iterator[None]:
-    """Let mteb search with `search_corpus` while the block runs."""
-    from mteb.models import search_wrappers
-
-    module: Any = search_wrappers
-    theirs = module.chunked_full_corpus_search
-    module.chunked_full_corpus_search = search_corpus
-    try:
-        yield
-    finally:
-        module.chunked_full_corpus_search = theirs
