@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import psutil
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from embrepro.config.schema import Config
 from embrepro.embeddings import store
@@ -29,7 +28,7 @@ SAMPLED_TEXTS = 256
 SAMPLE_SECONDS = 1.0
 """Spent at most on each task of each model, beside its first batch, which warms up and does not count."""
 BYTES_A_TEXT = 64
-"""Of memory for a text of the largest task, beside the text: its length, its places in plan and table."""
+"""Of memory for a text of the largest task: its length and its place in the plan; the text itself is mapped."""
 
 
 def forecast(config: Config, layout: Layout, *, measure: bool = True) -> Forecast:
@@ -75,10 +74,9 @@ def _unknown(key: str, leaves: dict[str, Request], action: str, why: str = "") -
 
 @dataclass(frozen=True)
 class _Texts:
-    """The texts or pairs of a task: how many, their bytes in all, and some of them, drawn evenly."""
+    """The texts or pairs of a task: how many, and some of them, drawn evenly."""
 
     count: int
-    size: int
     sample: pa.Table
 
 
@@ -93,7 +91,7 @@ class _Model:
         self._before = Record.read_if_there(layout.encode_record(key))
         self._encoder: Any = None
         self._loaded_size = 0
-        self._texts_size = 0
+        self._plan_size = 0
         self._tokens, self._seconds = 0, 0.0
 
     def forecast(self, leaves: dict[str, Request], *, measure: bool) -> ModelForecast:
@@ -160,7 +158,7 @@ class _Model:
             if taken > SAMPLE_SECONDS:
                 break
         self._tokens, self._seconds = self._tokens + read, self._seconds + taken
-        self._texts_size = max(self._texts_size, texts.size + BYTES_A_TEXT * texts.count)
+        self._plan_size = max(self._plan_size, BYTES_A_TEXT * texts.count)
         whole = round(float(tokens.mean()) * texts.count)
         return TaskForecast(
             leaf.name, ENCODE, texts.count, whole, taken / max(read, 1) * whole, round(size / rows * texts.count)
@@ -169,13 +167,12 @@ class _Model:
     def _memory(self, workers: int) -> int:
         """Bytes of all workers: forks share what was loaded, and each has its own of what encoding takes."""
         now = psutil.Process().memory_info().rss
-        return now + self._texts_size + (workers - 1) * max(0, now - self._loaded_size)
+        return now + self._plan_size + (workers - 1) * max(0, now - self._loaded_size)
 
 
 def _read(path: Path) -> _Texts:
     """Count a table of texts without holding it, and draw a sample that is spread evenly over it."""
     table = tables.read_arrow(path)
-    size = sum(pc.sum(pc.binary_length(column)).as_py() or 0 for column in table.columns)
     rows = np.arange(0, len(table), max(1, len(table) // SAMPLED_TEXTS))[:SAMPLED_TEXTS]
     sample = pa.table({name: tables.take(table[name], rows) for name in table.column_names})
-    return _Texts(len(table), size, sample)
+    return _Texts(len(table), sample)
