@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -48,7 +49,22 @@ def one_module(folder: Path) -> None:
     (folder / "modules.json").write_text(json.dumps(known[:1]))
 
 
-@pytest.mark.parametrize("layout", [as_saved, without_modules, not_normalised, one_module])
+def by_sentence_transformers(folder: Path) -> None:
+    """With settings that say nothing, and each module in a folder of its own."""
+    loaded = models.load(folder, config(), DEVICE)
+    shutil.rmtree(folder)
+    loaded.save(str(folder))
+    modules = json.loads((folder / "modules.json").read_text())
+    (folder / "0_StaticEmbedding").mkdir(exist_ok=True)
+    for name in ("model.safetensors", "tokenizer.json"):
+        if (folder / name).exists():
+            shutil.move(folder / name, folder / "0_StaticEmbedding" / name)
+    modules[0]["path"] = "0_StaticEmbedding"
+    (folder / "modules.json").write_text(json.dumps(modules))
+    assert (folder / "config_sentence_transformers.json").exists()
+
+
+@pytest.mark.parametrize("layout", [as_saved, without_modules, not_normalised, one_module, by_sentence_transformers])
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_the_bytes_and_properties_are_those_of_sentence_transformers(
     layout: Callable[[Path], None], dtype: str, tmp_path: Path
@@ -101,7 +117,11 @@ def with_further_module(folder: Path) -> None:
 
 def with_settings_of_a_module(folder: Path) -> None:
     (folder / "1_Normalize").mkdir(exist_ok=True)
-    (folder / "1_Normalize" / "config.json").write_text("{}")
+    (folder / "1_Normalize" / "config.json").write_text('{"module_output_name": "other"}')
+
+
+def with_shorter_embeddings(folder: Path) -> None:
+    (folder / "config_sentence_transformers.json").write_text('{"truncate_dim": 4}')
 
 
 def with_token_weights(folder: Path) -> None:
@@ -114,7 +134,14 @@ def with_token_weights(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [with_prompt_settings, with_further_module, with_settings_of_a_module, with_token_weights]
+    "change",
+    [
+        with_prompt_settings,
+        with_further_module,
+        with_settings_of_a_module,
+        with_shorter_embeddings,
+        with_token_weights,
+    ],
 )
 def test_a_model_that_is_more_than_vectors_is_left_to_sentence_transformers(
     change: Callable[[Path], None], tmp_path: Path

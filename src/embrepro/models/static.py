@@ -95,36 +95,56 @@ class TokenVectors:
 def load_alone(folder: Path, model: ModelConfig, device: str) -> TokenVectors | None:
     """A static model from a folder that holds no more than vectors and a tokenizer, else None.
 
-    A model with prompts, further modules or settings, or with files that do not say what they are, is for `load`.
+    A model with prompts, further modules or settings is for `load`.
     """
-    if model.prompts or model.max_seq_length or (folder / "config_sentence_transformers.json").exists():
+    if model.prompts or model.max_seq_length or not _has_no_settings(folder / "config_sentence_transformers.json"):
         return None
-    normalised = _says_normalize(folder)
+    place, normalised = folder, _says_normalize(folder)
     if (folder / "modules.json").is_file():
         modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
-        known = [(module["type"].rpartition(".")[2], module["path"].strip("./")) for module in modules]
-        if [kind for kind, _ in known] not in (["StaticEmbedding"], ["StaticEmbedding", "Normalize"]):
+        if [_library_class(module) for module in modules] not in (
+            ["StaticEmbedding"],
+            ["StaticEmbedding", "Normalize"],
+        ):
             return None
-        if not all(module["type"].startswith("sentence_transformers.") for module in modules):
+        if not all(_has_no_settings(folder / module["path"] / "config.json") for module in modules[1:]):
             return None
-        # What they are saved with beside weights and tokenizer would be settings.
-        if known[0][1] or any((folder / path / "config.json").exists() for _, path in known[1:]):
-            return None
-        normalised = len(known) == 2
-    if not all((folder / name).is_file() for name in ("model.safetensors", "tokenizer.json")):
+        place, normalised = folder / modules[0]["path"], len(modules) == 2
+    if not all((place / name).is_file() for name in ("model.safetensors", "tokenizer.json")):
         return None
     import torch
     from safetensors.torch import load_file
     from tokenizers import Tokenizer
 
-    tensors = load_file(folder / "model.safetensors")
-    if not {*tensors} <= {"embedding.weight", "embeddings"} or len(tensors) != 1:
+    tensors = load_file(place / "model.safetensors")
+    if tensors.keys() not in ({"embedding.weight"}, {"embeddings"}):
         return None
     weights = next(iter(tensors.values()))
     if model.dtype:
         weights = weights.to(getattr(torch, model.dtype))
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(place / "tokenizer.json"))
     return TokenVectors(weights.to(device), tokenizer, normalised=normalised)
+
+
+def _library_class(module: dict[str, str]) -> str | None:
+    library, _, name = module["type"].rpartition(".")
+    return name if library.split(".")[0] == "sentence_transformers" else None
+
+
+def _has_no_settings(path: Path) -> bool:
+    """Whether a file of sentence-transformers' settings is absent, or says what holds without it."""
+    if not path.is_file():
+        return True
+    values = json.loads(path.read_text(encoding="utf-8"))
+    prompts = values.pop("prompts", None) or {}
+    default = {
+        "similarity_fn_name": "cosine",
+        "module_input_name": "sentence_embedding",
+        "module_output_name": "sentence_embedding",
+    }
+    told = {"__version__", "model_type"}
+    others = {name: value for name, value in values.items() if name not in told and value is not None}
+    return not any(prompts.values()) and others.items() <= default.items()
 
 
 def distill(teacher: Path, recipe: Distillation, folder: Path, workers: int = 1) -> None:
