@@ -21,13 +21,13 @@ from embrepro.tasks import main_scores
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, show and write."""
     parser = measuring.arguments(__doc__ or "", "against_mteb")
-    parser.add_argument("--models", nargs=2, default=["static_minilm", "minilm"], help="two of conf/model")
+    parser.add_argument("--models", nargs="+", default=["static_minilm", "minilm"], help="one or two of conf/model")
     parser.add_argument("--tasks", default="english", help="a file of conf/tasks")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=measuring.ROOT / ".cache" / "benchmarks" / "against_mteb")
     parser.add_argument("--set", nargs="*", default=[], help="further overrides of the configuration")
     chosen = parser.parse_args(argv)
-    model, baseline = chosen.models
+    model, baseline = chosen.models[0], chosen.models[-1]
     overrides = [f"model={model}", f"baseline={baseline}", f"tasks={chosen.tasks}", *chosen.set]
     values = measuring.project(chosen.folder, overrides)
     config, layout = parse_config(values, "conf/"), Layout(chosen.folder)
