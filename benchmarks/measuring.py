@@ -136,6 +136,7 @@ def product_rate(workers: int, seconds: float = 1.0) -> float:
 
 
 def _products(seconds: float) -> float:
+    numerics.follow()
     import torch
 
     rows, inner, columns = PRODUCT
