@@ -1,10 +1,10 @@
 """`embrepro` and `dvc` from a process that has the libraries already, for tests that run them hundreds of times.
 
-`python preloaded.py serve SOCKET PID` imports what programs import of other packages (torch, mteb, dvc, ...), nothing of
+`python preloaded.py SOCKET PID` imports what programs import of other packages (torch, mteb, dvc, ...), nothing of
 the kit. For each call it forks: the child takes over the caller's folder, environment and open files, imports the kit that
-the caller's PYTHONPATH names, and runs its program. The call itself, `python preloaded.py call SOCKET ...`, hands those
-over, passes signals on, has the program killed where it is killed itself, and ends with the program's exit code. What is
-tested is the same; only the seconds that each program spends on `import mteb` are spent once.
+the caller's PYTHONPATH names, and runs its program. The call itself, `preloaded_call`, hands those over, passes signals on,
+has the program killed where it is killed itself, and ends with the program's exit code. What is tested is the same; only
+the seconds that each program spends on `import mteb` are spent once.
 """
 
 from __future__ import annotations
@@ -21,19 +21,22 @@ import shutil
 import signal
 import site
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
-import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from multiprocessing import spawn, util
 from pathlib import Path
 from typing import Any, NoReturn
 
-LENGTH = struct.Struct("!I")
+import psutil
+
+import preloaded_call
+from preloaded_call import LENGTH_BYTES, exactly
+
 MOST_FILES = 64
 LIBRARIES = (
     "dvc.cachemgr",
@@ -95,7 +98,7 @@ def programs() -> Path:
         environment |= early | {"HF_HOME": str(folder), "TQDM_DISABLE": "1", "OMP_WAIT_POLICY": "PASSIVE"}
         # It lives as long as this process, or as the one that started all workers.
         served = os.getppid() if run else os.getpid()
-        command = [sys.executable, __file__, "serve", str(folder / "socket"), str(served)]
+        command = [sys.executable, __file__, str(folder / "socket"), str(served)]
         subprocess.Popen(command, env=environment, cwd=folder)
     return folder
 
@@ -114,7 +117,7 @@ def write_programs(folder: Path) -> None:
     folder.mkdir()
     programs = {"embrepro": ["-m", "embrepro.cli"], "dvc": ["-m", "dvc"], "python-with-libraries": []}
     for name, words in programs.items():
-        call = shlex.join([sys.executable, "-SE", __file__, "call", str(folder / "socket"), *words])
+        call = shlex.join([sys.executable, "-SE", preloaded_call.__file__, str(folder / "socket"), *words])
         (folder / name).write_text(f'#!/bin/sh\nexec {call} "$@"\n')
         (folder / name).chmod(0o755)
 
@@ -133,38 +136,57 @@ def serve(path: str, served: int) -> None:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    while ended not in select.select([listener, ended], [], [])[0]:
-        connection, _ = listener.accept()
-        if os.fork() == 0:
-            listener.close()
-            os.close(ended)
-            _answer(connection)
-        connection.close()
+    calls: dict[int, Call] = {}
+    while True:
+        ready = select.select([listener, ended, *calls, *(each.connection for each in calls.values())], [], [])[0]
+        if ended in ready:
+            break
+        for each in [each for each in calls.values() if each.ended in ready or each.connection in ready]:
+            each.finish()
+            del calls[each.ended]
+        if listener in ready:
+            connection, _ = listener.accept()
+            # Who called may be killed at any moment.
+            with suppress(ConnectionError):
+                begun = Call.begin(connection, [ended, listener.fileno(), *calls])
+                calls[begun.ended] = begun
     shutil.rmtree(Path(path).parent, ignore_errors=True)
     Path(path).parent.with_suffix(".lock").unlink(missing_ok=True)
 
 
-def _answer(connection: socket.socket) -> NoReturn:
-    """In a fork: run the program in a fork of its own, as its caller would, and send its exit code."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    message, files = _receive(connection)
-    child = os.fork()
-    if child == 0:
-        connection.close()
-        os.setsid()
-        _become(message, files)
-    for file in files:
-        os.close(file)
-    connection.sendall(LENGTH.pack(child))
-    ended = os.pidfd_open(child)
-    if ended not in select.select([connection, ended], [], [])[0]:
-        # Who called was killed, which hands on no signal.
-        os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    with suppress(BrokenPipeError):
-        connection.sendall(LENGTH.pack(os.waitstatus_to_exitcode(status) & 0xFF))
-    os._exit(0)
+@dataclass(frozen=True)
+class Call:
+    """A program that runs: who called it, its process, and a descriptor that is ready once that has ended."""
+
+    connection: socket.socket
+    process: int
+    ended: int
+
+    @classmethod
+    def begin(cls, connection: socket.socket, ours: Sequence[int]) -> Call:
+        """Fork, have the fork run the program that is asked for, without files of ours, and say its process."""
+        message, files = _receive(connection)
+        process = os.fork()
+        if process == 0:
+            for file in (*ours, connection.fileno()):
+                os.close(file)
+            os.setsid()
+            _become(message, files)
+        for file in files:
+            os.close(file)
+        with suppress(ConnectionError):
+            connection.sendall(process.to_bytes(LENGTH_BYTES))
+        return cls(connection, process, os.pidfd_open(process))
+
+    def finish(self) -> None:
+        """Send the exit code; where nobody waits for it, who called was killed, which hands on no signal: kill it too."""
+        if not select.select([self.ended], [], [], 0)[0]:
+            os.kill(self.process, signal.SIGKILL)
+        _, status = os.waitpid(self.process, 0)
+        with suppress(ConnectionError):
+            self.connection.sendall((os.waitstatus_to_exitcode(status) & 0xFF).to_bytes(LENGTH_BYTES))
+        self.connection.close()
+        os.close(self.ended)
 
 
 def _become(message: dict[str, Any], files: list[int]) -> NoReturn:
@@ -174,17 +196,24 @@ def _become(message: dict[str, Any], files: list[int]) -> NoReturn:
 
     # Out of the way first, as a file may stand where another one is to be.
     beyond = max(*files, *message["files"]) + 1
-    files = [fcntl.fcntl(file, fcntl.F_DUPFD, beyond) for file in files]
-    for number, file in zip(message["files"], files, strict=True):
+    moved = [fcntl.fcntl(file, fcntl.F_DUPFD, beyond) for file in files]
+    for file in files:
+        os.close(file)
+    for number, file in zip(message["files"], moved, strict=True):
         os.dup2(file, number)
-    os.closerange(beyond, max(files) + 1)
+    os.closerange(beyond, max(moved) + 1)
     os.environ.clear()
     os.environ.update(message["environment"])
     os.chdir(message["folder"])
     sys.path[:0] = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     site.execsitecustomize()
-    _lend_fork_server()
-    kind, what, *arguments = message["arguments"]
+    _have_parent(message["parent"])
+    if message["arguments"][:2] != ["-m", "dvc"]:
+        _lend_fork_server()
+    # Of options before them only multiprocessing gives some, which are those of this interpreter.
+    words = iter(message["arguments"])
+    kind = next(word for word in words if word in ("-c", "-m"))
+    what, *arguments = words
     sys.argv = [kind if kind == "-c" else what, *arguments]
     code = 1
     try:
@@ -234,63 +263,26 @@ def _lend_fork_server() -> None:
     util.spawnv_passfds = launch_or_lend
 
 
-def call(path: str, arguments: list[str]) -> int:
-    """Run the program with these arguments; returns its exit code."""
-    files = [number for number in map(int, os.listdir("/proc/self/fd")) if _is_open(number)]
-    given = {"arguments": arguments, "folder": os.getcwd(), "environment": dict(os.environ), "files": files}
-    message = json.dumps(given).encode()
-    connection = _connect(path)
-    rights = array.array("i", files)
-    connection.sendmsg([LENGTH.pack(len(message))], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
-    connection.sendall(message)
-    (child,) = LENGTH.unpack(_exactly(connection, LENGTH.size))
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda received, _: os.kill(child, received))
-    return LENGTH.unpack(_exactly(connection, LENGTH.size))[0]
-
-
-def _is_open(number: int) -> bool:
-    """Whether a file is open that a program started from here would inherit."""
-    try:
-        return os.get_inheritable(number)
-    except OSError:
-        return False
-
-
-def _connect(path: str) -> socket.socket:
-    """A connection, once the libraries are there."""
-    until = time.monotonic() + 240
-    while True:
-        connection = socket.socket(socket.AF_UNIX)
-        with suppress(FileNotFoundError, ConnectionRefusedError):
-            connection.connect(path)
-            return connection
-        if time.monotonic() > until:
-            raise TimeoutError(f"nobody answers at {path}")
-        time.sleep(0.05)
+def _have_parent(parent: int) -> None:
+    """Have this process be the child of whoever called, to whom DVC's stages belong."""
+    us, found = os.getpid(), psutil.Process.ppid
+    psutil.Process.ppid = lambda process: parent if process.pid == us else found(process)
 
 
 def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    rights = array.array("i")
-    size, ancillary, _, _ = connection.recvmsg(LENGTH.size, socket.CMSG_SPACE(MOST_FILES * rights.itemsize))
+    """What a caller gives, and its files, in the order that it names them in; raises ConnectionError where it is gone."""
+    files = array.array("i")
+    size, ancillary, _, _ = connection.recvmsg(LENGTH_BYTES, socket.CMSG_SPACE(MOST_FILES * files.itemsize))
     for level, kind, data in ancillary:
         assert (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
-        rights.frombytes(data)
-    return json.loads(_exactly(connection, LENGTH.unpack(size)[0])), list(rights)
-
-
-def _exactly(connection: socket.socket, size: int) -> bytes:
-    found = b""
-    while len(found) < size:
-        part = connection.recv(size - len(found))
-        if not part:
-            raise ConnectionError("the process with the libraries is gone")
-        found += part
-    return found
+        files.frombytes(data)
+    try:
+        return json.loads(exactly(connection, int.from_bytes(size) if size else 1)), list(files)
+    except ConnectionError:
+        for file in files:
+            os.close(file)
+        raise
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "serve":
-        serve(sys.argv[2], int(sys.argv[3]))
-    else:
-        sys.exit(call(sys.argv[2], sys.argv[3:]))
+    serve(sys.argv[1], int(sys.argv[2]))
