@@ -190,8 +190,11 @@ def preloaded_workers() -> Iterator[None]:
         yield
 
 
-LONGEST = ("ray", "pipeline", "workflows", "experiments", "own_repository", "containers", "images")
-"""Modules that take longest, in the order in which they start; the last ones need an image, which is built meanwhile."""
+LONGEST = (
+    *("pipeline", "workflows", "numerics", "statistics", "ray", "experiments", "parity", "sources", "containers"),
+    *("own_repository", "encoding", "benchmark", "explain", "stages_program", "hub", "faults", "cases", "benchmarks"),
+)
+"""Modules that take longest, in the order in which they start; the image that some need is built meanwhile."""
 
 
 @pytest.hookimpl(trylast=True)

@@ -265,8 +265,8 @@ def _lend_fork_server() -> None:
 
 def _have_parent(parent: int) -> None:
     """Have this process be the child of whoever called, to whom DVC's stages belong."""
-    us, found = os.getpid(), psutil.Process.ppid
-    psutil.Process.ppid = lambda process: parent if process.pid == us else found(process)
+    us, found = os.getpid(), psutil.Process.parent
+    psutil.Process.parent = lambda process: psutil.Process(parent) if process.pid == us else found(process)
 
 
 def _receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
