@@ -1,4 +1,4 @@
-"""mteb's own runner against the kit's: the same model object and frozen data, in turn, whole processes, from cold."""
+"""mteb's own runner against the kit's: the same model and frozen data, in turn, whole processes, from cold."""
 
 from __future__ import annotations
 

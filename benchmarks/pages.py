@@ -20,8 +20,15 @@ TITLES = {
 
 
 def page(results: Path = measuring.RESULTS) -> str:
-    """The page, one section a benchmark; one that was not run says how to run it."""
-    sections = [_section(name, title, results / f"{name}.json") for name, title in TITLES.items()]
+    """The page, one section for each file of results, `NAME.json` or `NAME-WHAT.json`.
+
+    A benchmark that was not run says how to run it.
+    """
+    sections = [
+        _section(name, title, path)
+        for name, title in TITLES.items()
+        for path in [results / f"{name}.json", *sorted(results.glob(f"{name}-*.json"))]
+    ]
     lead: Words = [
         "Made by ",
         Code("python -m benchmarks.pages"),
@@ -40,8 +47,10 @@ def _section(name: str, title: str, path: Path) -> Section:
     if not path.is_file():
         return Section(name, title, absent=f"Not measured yet: python -m benchmarks.{name}")
     found = read_json(path)
+    what = path.stem.removeprefix(name).removeprefix("-")
     told = measuring.section(found)
-    return Section(name, title, lead=[_machine(found)], tables=told.tables, notes=told.notes)
+    heading = f"{title}: {what}" if what else title
+    return Section(path.stem, heading, lead=[_machine(found)], tables=told.tables, notes=told.notes)
 
 
 def _machine(found: dict[str, Any]) -> str:
