@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -40,6 +41,24 @@ def loaded(monkeypatch: pytest.MonkeyPatch, preloaded_workers: None) -> None:
 
 
 @pytest.mark.slow
+def test_memory_tells_what_is_mapped_from_what_is_not(tmp_path: Path) -> None:
+    size = 64 * 2**20
+    (tmp_path / "a").write_bytes(b"\1" * size)
+    command = (
+        "import mmap, sys; file = open(sys.argv[1], 'rb'); held = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)"
+    )
+    command += f"; sum(held[::4096]); own = bytearray(b'x') * {size}; print(flush=True); sys.stdin.read()"
+    words = [sys.executable, "-c", command, str(tmp_path / "a")]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        held, anonymous = measuring.memory(process.pid)
+        assert process.stdin
+        process.stdin.close()
+    assert size <= anonymous < 1.5 * size
+    assert 2 * size <= held < 2.5 * size
+
+
 def test_search(tmp_path: Path) -> None:
     search.main(f"--documents 300 --queries 5 --dimensions 8 --top-k 20 --repeats 1 --out {tmp_path}/s.json".split())
     rows = read_json(tmp_path / "s.json")["rows"]

@@ -233,6 +233,14 @@ def test_a_manifest_that_is_damaged_is_named(spoil: Any, whole: Path, tmp_path: 
         freezing.load_frozen(request(STS), tmp_path)
 
 
+@pytest.mark.parametrize("pairs", [False, True])
+def test_requests_of_another_version_are_named(pairs: bool, whole: Path, tmp_path: Path) -> None:
+    manifest = freeze(STS, whole, tmp_path)
+    other = manifest.model_copy(update={"requests": {"texts.parquet": "0"}})
+    with pytest.raises(TaskError, match="listed by another version of the kit, or not at all. Run: dvc repro"):
+        encode_requests.read(tmp_path, other, pairs=pairs)
+
+
 # --- Lost data, each of which mteb would score
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -185,3 +187,29 @@ def test_encoding_by_itself_imports_neither_sentence_transformers_nor_mteb(stati
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["(2, 32)", "[]"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("seconds", [0.5, 2.5])
+def test_a_signal_ends_distillation_in_workers(seconds: float, number: signal.Signals, tmp_path: Path) -> None:
+    """Soon after the start workers import torch, later they embed."""
+    code = (
+        "import time\nimport numpy as np\nfrom embrepro.models import static\nfrom embrepro.progress import processes\n"
+        "processes.end_on_signals()\n"
+        "def embed(tokenized):\n    time.sleep(60)\n    return np.zeros((len(tokenized), 384), dtype=np.float32)\n"
+        "parts = [[list(range(row, row + 30)) for row in range(static.PART)]] * 15\n"
+        "print('begun', flush=True)\n"
+        "static._map(embed, parts, 2)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src"), "TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "begun\n"
+        time.sleep(seconds)
+        assert process.poll() is None
+        process.send_signal(number)
+        try:
+            assert process.wait(timeout=30) != 0
+        finally:
+            process.kill()
+    assert not [*tmp_path.iterdir()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from embrepro.errors import TaskError
 from embrepro.tasks import tables
 from embrepro.tasks.encode_requests import Recorder
 from embrepro.tasks.rows import hash_rows
@@ -62,6 +64,29 @@ def test_an_arrow_file_is_mapped(large: int, tmp_path: Path, monkeypatch: pytest
     found = tables.read_arrow(tmp_path / "a.arrow")
     assert found.equals(WORDS)
     assert pa.total_allocated_bytes() == before
+
+
+def test_an_arrow_file_that_was_cut_short_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.arrow"
+    tables.write_arrow(WORDS, path)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(TaskError, match=r"a\.arrow cannot be read .* Run: dvc repro"):
+        tables.read_arrow(path)
+    path.unlink()
+    with pytest.raises(TaskError, match=r"a\.arrow cannot be read"):
+        tables.read_arrow(path)
+
+
+def test_a_folder_that_cannot_be_written_to_is_not_spooled_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pq.write_table(WORDS, tmp_path / "a.parquet")
+    # Root may write anywhere, whatever the mode says.
+    monkeypatch.setattr("embrepro.tasks.tables.os.access", lambda folder, _: Path(folder) != tmp_path)
+    monkeypatch.setattr(tables, "LARGE", 0)
+    places = []
+    real = tempfile.TemporaryFile
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda dir: places.append(dir) or real(dir=dir))
+    assert tables.read_parquet(tmp_path / "a.parquet").equals(WORDS)
+    assert places == [Path(tempfile.gettempdir())]
 
 
 @pytest.mark.parametrize("large", [0, tables.LARGE])

@@ -159,13 +159,9 @@ def _score(encoder: Any, work: TaskShards, batch: np.ndarray) -> np.ndarray:  # 
 
 
 def _loader(texts: list[str]) -> Any:  # noqa: ANN401 - the DataLoader over a Dataset that mteb's wrappers take
-    import pyarrow as pa
-    from datasets import Dataset
     from torch.utils.data import DataLoader
 
-    # A name for its cache, which a batch has not, would be a hash of all that it holds: longer than a small model takes.
-    batch = Dataset(pa.table({"text": texts}), fingerprint="batch")
-    return DataLoader(batch, batch_size=len(texts))
+    return DataLoader(tables.as_dataset(pa.table({"text": texts})), batch_size=len(texts))
 
 
 @dataclass(frozen=True)

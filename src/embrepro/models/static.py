@@ -15,12 +15,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embrepro.config.schema import Distillation, ModelConfig
 from embrepro.errors import SourceError
+from embrepro.files import scratch_folder
 from embrepro.progress import processes
 
 if TYPE_CHECKING:
@@ -198,31 +200,50 @@ def _embedding_in(workers: int) -> Iterator[None]:
 
 
 def _map(embed: Callable[..., np.ndarray], parts: list[list[list[int]]], workers: int) -> list[np.ndarray]:
+    import numpy as np
+
     if workers == 1:
         return [embed(tokenized=part) for part in parts]
     forking = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(workers, mp_context=forking, initializer=_start_worker, initargs=(embed,)) as pool:
+    with scratch_folder() as folder:
+        _SHARED.append(_Work(embed, parts, folder))
         try:
-            return list(pool.map(_embed, parts))
+            # Through pipes go numbers alone: when workers are killed, a pool waits for ever for one that is full.
+            with ProcessPoolExecutor(workers, mp_context=forking, initializer=_start_worker) as pool:
+                return [np.load(path) for path in pool.map(_embed, range(len(parts)))]
         except BrokenProcessPool:
             raise SourceError(
                 "A process that distilled was killed, most often because the machine ran out of memory. Run again with a"
                 " smaller device.threads."
             ) from None
+        finally:
+            _SHARED.clear()
 
 
-_STATE: dict[str, Callable[..., np.ndarray]] = {}
-"""What forked workers share: the function that embeds, with the teacher."""
+@dataclass(frozen=True)
+class _Work:
+    """What forked workers share: the function that embeds, with the teacher, the parts, and where embeddings are put."""
+
+    embed: Callable[..., np.ndarray]
+    parts: list[list[list[int]]]
+    folder: Path
 
 
-def _start_worker(embed: Callable[..., np.ndarray]) -> None:
+_SHARED: list[_Work] = []
+
+
+def _start_worker() -> None:
     import torch
 
     processes.start_worker()
     # The threads of the process that this one was forked from are not here.
     torch.set_num_threads(1)
-    _STATE["embed"] = embed
 
 
-def _embed(part: list[list[int]]) -> np.ndarray:
-    return _STATE["embed"](tokenized=part)
+def _embed(number: int) -> Path:
+    import numpy as np
+
+    (work,) = _SHARED
+    path = work.folder / f"{number}.npy"
+    np.save(path, work.embed(tokenized=work.parts[number]))
+    return path

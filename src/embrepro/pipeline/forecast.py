@@ -118,7 +118,7 @@ class _Model:
             frozen = freezing.read_manifest(folder)
             key = encode.key_of(self._recipe, name, frozen, self._model)
             texts = _read(folder / (encode_requests.PAIRS if pairs else encode_requests.TEXTS))
-        except (KitError, OSError, pa.ArrowException) as error:
+        except KitError as error:
             return TaskForecast(name, f"nothing: {reason(error)}")
         if store.is_whole(store.path_of(self._layout.embeddings(self._key), name), key, texts.count):
             return TaskForecast(name, KEPT, texts.count)

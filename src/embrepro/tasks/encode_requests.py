@@ -226,6 +226,8 @@ def identity(manifest: Manifest, *, pairs: bool = False, pair_tasks: Collection[
 
 
 def _files(manifest: Manifest, pairs: bool, pair_tasks: Collection[str]) -> Sequence[str]:
+    if TEXTS not in manifest.requests:
+        raise TaskError("its requests were listed by another version of the kit, or not at all. Run: dvc repro")
     if not pairs:
         return FILES
     if manifest.type in PAIR_TYPES and manifest.type not in pair_tasks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -50,7 +51,7 @@ class _ReciprocalRanks:
         for query, scores in results.items():
             relevant = [(scores[name], name) for name, grade in qrels[query].items() if grade > 0 and name in scores]
             # A sum is NaN where one of them is; NaN has no rank, and sorting puts it anywhere.
-            if any(not isinstance(score, float) for score, _ in relevant) or not _is_number(sum(scores.values())):
+            if any(not isinstance(score, float) for score, _ in relevant) or math.isnan(sum(scores.values())):
                 return self._theirs(qrels, results, k_values)
             rank = _rank(max(relevant), scores) if relevant else 0
             for k in k_values:
@@ -65,10 +66,6 @@ def _rank(best: tuple[float, str], scores: Mapping[str, float]) -> int:
     if values.count(score) > 1:
         before += sum(other > name for other, each in scores.items() if each == score)
     return before + 1
-
-
-def _is_number(value: float) -> bool:
-    return value == value
 
 
 def speed_up(task: AbsTask) -> None:

@@ -6,6 +6,7 @@ Of what is mapped the kernel keeps as much in memory as it has room for.
 from __future__ import annotations
 
 import mmap
+import os
 import secrets
 import tempfile
 from collections.abc import Iterable
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from embrepro.errors import TaskError
 from embrepro.files import expect_room
 
 if TYPE_CHECKING:
@@ -32,11 +34,18 @@ class Spool:
 
     Args:
         schema: of the batches.
-        folder: on the disk that is to hold it; by default the system's temporary folder, which may be memory.
+        folder: on the disk that is to hold it. Without one, or where it can't be written to, it is the system's temporary
+            folder, which may be memory.
+        size: bytes that it will take, as far as that is known.
+
+    Raises:
+        KitError: the disk has less room.
     """
 
-    def __init__(self, schema: pa.Schema, folder: Path | None = None) -> None:
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - `table` closes it
+    def __init__(self, schema: pa.Schema, folder: Path | None = None, size: int = 0) -> None:
+        place = folder if folder and os.access(folder, os.W_OK) else Path(tempfile.gettempdir())
+        expect_room(place, size, "Tables that are not held in memory need")
+        self._file = tempfile.TemporaryFile(dir=place)  # noqa: SIM115 - `table` closes it
         self._stream = pa.ipc.new_stream(self._file, schema)
 
     def write(self, batch: pa.RecordBatch) -> None:
@@ -61,13 +70,12 @@ def spooled(
         batches: the rows.
         schema: of the batches.
         folder: as of `Spool`.
-        size: bytes that they will take, as far as that is known.
+        size: as of `Spool`.
 
     Raises:
         KitError: the disk has less room.
     """
-    expect_room(folder or Path(tempfile.gettempdir()), size, "Tables that are not held in memory need")
-    spool = Spool(schema, folder)
+    spool = Spool(schema, folder, size)
     for batch in batches:
         spool.write(batch)
     return spool.table()
@@ -120,9 +128,12 @@ def write_arrow(table: pa.Table, path: Path) -> None:
 
 
 def read_arrow(path: Path) -> pa.Table:
-    """The table of an Arrow IPC file, mapped."""
-    with pa.memory_map(str(path)) as file:
-        return pa.ipc.open_file(file).read_all()
+    """The table of an Arrow IPC file, mapped; raises TaskError naming a file that is absent or damaged."""
+    try:
+        with pa.memory_map(str(path)) as file:
+            return pa.ipc.open_file(file).read_all()
+    except (pa.ArrowException, OSError) as error:
+        raise TaskError(f"{path} cannot be read ({error}). Run: dvc repro") from None
 
 
 def take(column: pa.ChunkedArray, rows: np.ndarray) -> pa.ChunkedArray:
