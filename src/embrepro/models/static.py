@@ -210,7 +210,8 @@ def _map(embed: Callable[..., np.ndarray], parts: list[list[list[int]]], workers
         try:
             # Through pipes go numbers alone: when workers are killed, a pool waits for ever for one that is full.
             with ProcessPoolExecutor(workers, mp_context=forking, initializer=_start_worker) as pool:
-                return [np.load(path) for path in pool.map(_embed, range(len(parts)))]
+                running = [pool.submit(_embed, number) for number in range(len(parts))]
+                return [np.load(future.result()) for future in running]
         except BrokenProcessPool:
             raise SourceError(
                 "A process that distilled was killed, most often because the machine ran out of memory. Run again with a"
