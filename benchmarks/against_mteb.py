@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks import measuring
@@ -61,15 +62,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _rows(key: str, theirs: list[Run], ours: list[tuple[Run, Run]], scores: dict[str, float]) -> list[dict[str, Any]]:
     found: dict[str, list[float]] = json.loads(theirs[-1].output.splitlines()[-1])
-    mteb = measuring.median([run.seconds for run in theirs])
-    kit = measuring.median([encode.seconds + evaluate.seconds for encode, evaluate in ours])
+    mteb = median([run.seconds for run in theirs])
+    kit = median([encode.seconds + evaluate.seconds for encode, evaluate in ours])
     rows: list[dict[str, Any]] = [
         {
             "model": key,
             "task": "all",
             "mteb_seconds": mteb,
             "kit_seconds": kit,
-            "of_which_encode": measuring.median([encode.seconds for encode, _ in ours]),
+            "of_which_encode": median([encode.seconds for encode, _ in ours]),
             "times_as_fast": mteb / kit,
             "mteb_peak_GB": max(run.peak for run in theirs) / 1e9,
             "kit_peak_GB": max(run.peak for each in ours for run in each) / 1e9,

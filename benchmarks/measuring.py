@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import time
@@ -162,11 +161,6 @@ def machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "versions": {name: version(name) for name in PACKAGES},
     }
-
-
-def median(values: Sequence[float]) -> float:
-    """The median."""
-    return statistics.median(values)
 
 
 def keep(

@@ -81,10 +81,8 @@ def test_scale(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("loaded")
 def test_encode_rate(tmp_path: Path) -> None:
-    words = (
-        f"--models minilm --tasks {TASK} --workers 1 --seconds 0.2 --folder {tmp_path}/scratch --out {tmp_path}/e.json"
-    )
-    encode_rate.main(words.split())
+    words = f"--models minilm --tasks {TASK} --workers 1 --seconds 0.2 --repeats 1 --folder {tmp_path}/scratch"
+    encode_rate.main([*words.split(), "--out", f"{tmp_path}/e.json"])
     (row,) = read_json(tmp_path / "e.json")["rows"]
     assert 0 < row["share"] < 2
     assert row["tokens_a_second"] > 0
