@@ -219,6 +219,29 @@ def test_a_killed_run_leaves_no_process_and_its_shards_are_kept(project: Project
     assert project.embeddings("dense") == whole
 
 
+def test_threads_count_tokens_and_only_then(tmp_path: Path) -> None:
+    """In a process of its own, as tokenizers keep the threads that they first had; `test_the_number_of_workers` forks it."""
+    code = (
+        "import sys\nfrom pathlib import Path\nimport psutil\nimport pyarrow as pa\nfrom embrepro import models\n"
+        "from embrepro.config.schema import Device, ModelConfig\nfrom embrepro.embeddings import encoding\n"
+        "device = Device(name='cpu', numerics='portable', batch_tokens=256)\n"
+        "encoding.fix_order_of_sums(device)\n"
+        "model = ModelConfig(org='t', name='a', family='dense', folder='x')\n"
+        "loaded = models.load(Path(sys.argv[1]), model, device)\n"
+        "texts = pa.chunked_array([[f'text {row} ' * (row % 50) for row in range(5000)]], pa.large_string())\n"
+        "counts, threads = [], []\n"
+        "for wanted in (1, 3, 1):\n"
+        "    counts.append(models.token_counts(loaded, texts, threads=wanted).tolist())\n"
+        "    threads.append(psutil.Process().num_threads())\n"
+        "print(threads[1] - threads[0], counts[0] == counts[1] == counts[2], sum(counts[0]) > 5000)\n"
+        "import os; print(os.environ['TOKENIZERS_PARALLELISM'], os.environ['RAYON_NUM_THREADS'])\n"
+    )
+    folder = build_dense_model(tmp_path / "model")
+    command = [sys.executable, "-c", code, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.splitlines()[-2:] == ["3 True True", "false 1"], done.stderr
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory")
 def test_what_a_batch_frees_is_not_mapped_anew_for_the_next() -> None:
     """Pages that the kernel fills with zeros: one fault for each 4 KiB of a fresh mapping."""

@@ -556,3 +556,8 @@ def test_a_machine_that_cannot_do_portable_numerics_is_named() -> None:
     text = as_markdown(data.summary(), found, None)
     assert "Numerics are not portable on this machine, as the processor has no AVX2" in text
     assert "not portable" not in as_markdown(data.summary(), data.provenance(numerics="portable"), None)
+
+
+def test_the_seed_of_intervals_is_named() -> None:
+    assert "| Seed of intervals and tests | 7 |" in as_markdown(data.summary(seed=7), data.provenance(), None)
+    assert "Seed of intervals" not in as_markdown(data.summary(), data.provenance(), None)

@@ -104,14 +104,21 @@ class TaskShards:
             yield self.plan.shard(index).rows, found
 
 
-def plan_task(texts: pa.Table, rule: BatchRule, loaded: Any, *, pairs: bool) -> tuple[Plan, np.ndarray]:  # noqa: ANN401
+def plan_task(
+    texts: pa.Table,
+    rule: BatchRule,
+    loaded: Any,  # noqa: ANN401
+    *,
+    pairs: bool,
+    threads: int = 1,
+) -> tuple[Plan, np.ndarray]:
     """The plan of a table of texts or pairs, and the length of each of its rows, (rows,).
 
-    Lengths are tokens after truncation where batches have a budget of tokens, else bytes.
+    Lengths are tokens after truncation where batches have a budget of tokens, which threads count, else bytes.
     """
     columns = ("query", "text") if pairs else ("text",)
     if rule.tokens:
-        lengths = embrepro.models.token_counts(loaded, *(texts[name] for name in columns))
+        lengths = embrepro.models.token_counts(loaded, *(texts[name] for name in columns), threads=threads)
     else:
         lengths = np.sum([pc.binary_length(texts[name]).to_numpy() for name in columns], axis=0)
     kinds = np.zeros(len(texts), dtype=np.uint8)
@@ -220,7 +227,9 @@ def fix_order_of_sums(device: Device) -> None:
     """Have this process use one thread where numerics are portable, else the configured number."""
     import torch
 
-    torch.set_num_threads(1 if device.numerics == "portable" else numerics.workers(device.threads))
+    threads = 1 if device.numerics == "portable" else numerics.workers(device.threads)
+    torch.set_num_threads(threads)
+    embrepro.models.tokenize_in(threads)
     # As `use_deterministic_algorithms`, which imports torch's compiler besides.
     torch.set_deterministic_debug_mode("warn")
 
@@ -267,8 +276,9 @@ def _in_processes(
         devices: Queue[str] = spawning.Queue()
         for device in workers.devices:
             devices.put(device)
+        threads = max(1, numerics.workers(None) // count)
         pool = ProcessPoolExecutor(
-            count, mp_context=spawning, initializer=_start, initargs=(workers.load, devices, tasks)
+            count, mp_context=spawning, initializer=_start, initargs=(workers.load, devices, tasks, threads)
         )
     else:
         forking = multiprocessing.get_context("fork")
@@ -297,9 +307,10 @@ def _in_processes(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _start(load: Callable[[str], Any], devices: Queue[str], tasks: list[TaskShards]) -> None:
-    """Begin a worker that shares nothing: load the model on the next free device."""
+def _start(load: Callable[[str], Any], devices: Queue[str], tasks: list[TaskShards], threads: int) -> None:
+    """Begin a worker that shares nothing: load the model on the next free device, which so many threads tokenize for."""
     _start_worker()
+    embrepro.models.tokenize_in(threads)
     _STATE.update(encoder=load(devices.get()), tasks=tasks)
 
 

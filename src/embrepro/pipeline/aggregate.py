@@ -81,6 +81,7 @@ def run(config: Config, layout: Layout) -> Summary:
         suite=_suite(asked),
         packages=_packages(records),
         recipe=_numeric_recipe(config.device),
+        seed=config.seed,
         made_for=parameters(config, [*SUMMARY, *(f"models.{key}" for key in config.models)]),
     )
     _write(layout, summary)

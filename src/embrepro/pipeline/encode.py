@@ -213,7 +213,9 @@ def _encode(
     rule = batch_rule(model, device)
     tasks, listed, started = [], {}, time.monotonic()
     for each in missing:
-        plan, lengths = encoding.plan_task(each.listed.texts, rule, loaded, pairs=model.scores_pairs)
+        plan, lengths = encoding.plan_task(
+            each.listed.texts, rule, loaded, pairs=model.scores_pairs, threads=numerics.workers(device.threads)
+        )
         # A prompt may depend on it, and what has none does not pay for importing mteb.
         metadata = registry.create(each.leaf).metadata if loaded is not encoder else None
         name = each.leaf.name

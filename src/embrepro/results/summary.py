@@ -272,6 +272,7 @@ class Summary(_Document):
     suite: Suite | None = None
     packages: dict[str, str] = Field(default_factory=dict, description="versions of the packages a score depends on")
     recipe: dict[str, str | int | None] = Field(default_factory=dict, description="device, threads, dtype")
+    seed: int | None = Field(default=None, description="of intervals and tests; null where it was not recorded")
     made_for: dict[str, str] = Field(default_factory=dict, description="parameter -> SHA-256 of its value")
 
 

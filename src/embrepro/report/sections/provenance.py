@@ -46,6 +46,7 @@ def provenance_table(found: Provenance, summary: Summary) -> Table:
         ("Device", found.device, found.gpu or "", False),
         ("Threads", found.threads, "", False),
         ("Numerics", found.numerics, found.not_portable and f"not on this machine: {found.not_portable}", False),
+        ("Seed of intervals and tests", summary.seed, "", False),
         ("Container image", found.image or "none: on the host", "", bool(found.image)),
         *[(f"Recipe: {name}", value, "", False) for name, value in sorted(summary.recipe.items())],
     ]
