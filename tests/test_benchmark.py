@@ -261,6 +261,14 @@ def test_a_latency_ratio_above_one_says_the_model_is_faster() -> None:
     assert stage.latency_ratio(model, baseline).median == 5
 
 
+def test_the_tokenizer_has_the_threads_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TOKENIZERS_PARALLELISM", "RAYON_NUM_THREADS"):
+        monkeypatch.setenv(name, "")
+    for count, parallel in ((3, "true"), (1, "false")):
+        assert clock.use_threads(DEVICE.model_copy(update={"threads": count})) == count
+        assert (os.environ["TOKENIZERS_PARALLELISM"], os.environ["RAYON_NUM_THREADS"]) == (parallel, str(count))
+
+
 @pytest.mark.slow
 def test_memory_is_of_the_model_alone(tmp_path: Path) -> None:
     small, large = (build_static_model(tmp_path / str(n), dtype="float32", dimensions=n) for n in (8, 2**17))

@@ -219,10 +219,11 @@ def test_a_killed_run_leaves_no_process_and_its_shards_are_kept(project: Project
     assert project.embeddings("dense") == whole
 
 
-def test_threads_count_tokens_and_only_then(tmp_path: Path) -> None:
-    """In a process of its own, as tokenizers keep the threads that they first had; `test_the_number_of_workers` forks it."""
+def test_threads_count_tokens_and_a_forked_worker_has_none(tmp_path: Path) -> None:
+    """In a process of its own, as tokenizers keep the threads that they first had."""
     code = (
-        "import sys\nfrom pathlib import Path\nimport psutil\nimport pyarrow as pa\nfrom embrepro import models\n"
+        "import multiprocessing, os, sys\nfrom concurrent.futures import ProcessPoolExecutor\nfrom pathlib import Path\n"
+        "import psutil\nimport pyarrow as pa\nfrom embrepro import models, numerics\nfrom embrepro.progress import processes\n"
         "from embrepro.config.schema import Device, ModelConfig\nfrom embrepro.embeddings import encoding\n"
         "device = Device(name='cpu', numerics='portable', batch_tokens=256)\n"
         "encoding.fix_order_of_sums(device)\n"
@@ -234,12 +235,17 @@ def test_threads_count_tokens_and_only_then(tmp_path: Path) -> None:
         "    counts.append(models.token_counts(loaded, texts, threads=wanted).tolist())\n"
         "    threads.append(psutil.Process().num_threads())\n"
         "print(threads[1] - threads[0], counts[0] == counts[1] == counts[2], sum(counts[0]) > 5000)\n"
-        "import os; print(os.environ['TOKENIZERS_PARALLELISM'], os.environ['RAYON_NUM_THREADS'])\n"
+        "print(os.environ['TOKENIZERS_PARALLELISM'], os.environ['RAYON_NUM_THREADS'])\n"
+        "numerics.tokenize_in(3)\n"
+        "def tokens(): return len(loaded.tokenizer(texts[:9].to_pylist())['input_ids'])\n"
+        "forking = multiprocessing.get_context('fork')\n"
+        "with ProcessPoolExecutor(1, mp_context=forking, initializer=processes.start_worker) as pool:\n"
+        "    print(pool.submit(tokens).result())\n"
     )
     folder = build_dense_model(tmp_path / "model")
     command = [sys.executable, "-c", code, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.stdout.splitlines()[-2:] == ["3 True True", "false 1"], done.stderr
+    assert done.stdout.splitlines()[-3:] == ["3 True True", "false 1", "9"], done.stderr
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory")

@@ -21,8 +21,8 @@ import mmap
 import os
 import platform
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
@@ -43,6 +43,7 @@ INSTRUCTION_SET = {
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "POLARS_MAX_THREADS"), "1"
 )
+_TOKENIZERS = "TOKENIZERS_PARALLELISM", "RAYON_NUM_THREADS"
 LIBRARIES = ("numpy", "scipy", "torch", "sklearn", "polars")
 
 _NO, _YES = b"\x31\xc0\xc3", b"\xb8\x01\x00\x00\x00\xc3"
@@ -99,6 +100,27 @@ def why_not_portable() -> str:
 def workers(threads: int | None) -> int:
     """Worker processes to use: the configured number, else the cores that this process may run on."""
     return threads or len(os.sched_getaffinity(0))
+
+
+def tokenize_in(threads: int) -> None:
+    """Let fast tokenizers use so many threads from now on, which changes no token; their first use decides how many.
+
+    A forked process has none of the threads that tokenizers had before, and waits for them for ever unless it has one.
+    """
+    os.environ.update(zip(_TOKENIZERS, ("true" if threads > 1 else "false", str(threads)), strict=True))
+
+
+@contextmanager
+def tokenizing_in(threads: int) -> Iterator[None]:
+    """As `tokenize_in`, while the block runs."""
+    before = {name: os.environ[name] for name in _TOKENIZERS if name in os.environ}
+    tokenize_in(threads)
+    try:
+        yield
+    finally:
+        for name in _TOKENIZERS:
+            os.environ.pop(name)
+        os.environ.update(before)
 
 
 def _flags() -> set[str]:

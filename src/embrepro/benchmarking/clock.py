@@ -7,7 +7,6 @@ machine is doing falls on each of them alike.
 from __future__ import annotations
 
 import gc
-import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import psutil
 
 import embrepro.models
+from embrepro import numerics
 from embrepro.benchmarking.speed import RepeatedMeasure
 from embrepro.config.schema import Device, ModelConfig
 from embrepro.errors import KitError
@@ -69,10 +69,11 @@ class Footprint:
 
 
 def use_threads(device: Device) -> int:
-    """Give PyTorch the threads the configuration says; returns their number."""
+    """Give PyTorch and fast tokenizers the threads the configuration says; returns their number."""
     import torch
 
-    torch.set_num_threads(device.threads or os.cpu_count() or 1)
+    torch.set_num_threads(numerics.workers(device.threads))
+    numerics.tokenize_in(torch.get_num_threads())
     return torch.get_num_threads()
 
 

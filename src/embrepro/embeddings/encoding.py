@@ -229,7 +229,7 @@ def fix_order_of_sums(device: Device) -> None:
 
     threads = 1 if device.numerics == "portable" else numerics.workers(device.threads)
     torch.set_num_threads(threads)
-    embrepro.models.tokenize_in(threads)
+    numerics.tokenize_in(threads)
     # As `use_deterministic_algorithms`, which imports torch's compiler besides.
     torch.set_deterministic_debug_mode("warn")
 
@@ -310,7 +310,7 @@ def _in_processes(
 def _start(load: Callable[[str], Any], devices: Queue[str], tasks: list[TaskShards], threads: int) -> None:
     """Begin a worker that shares nothing: load the model on the next free device, which so many threads tokenize for."""
     _start_worker()
-    embrepro.models.tokenize_in(threads)
+    numerics.tokenize_in(threads)
     _STATE.update(encoder=load(devices.get()), tasks=tasks)
 
 

@@ -5,9 +5,7 @@ A family is a module with `load(folder, model, device)`, entered in `LOADERS`; w
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -16,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from embrepro import numerics
 from embrepro.config.schema import Device, ModelConfig
 from embrepro.errors import ConfigError, SourceError
 from embrepro.models import cross_encoder, dense, sparse, static
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     Encoder = SentenceTransformerEncoderWrapper | SparseEncoderWrapper
 
 TOKENIZED_AT_ONCE = 4096
-_TOKENIZER_VARIABLES = "TOKENIZERS_PARALLELISM", "RAYON_NUM_THREADS"
 Inputs: TypeAlias = Sequence[str] | Sequence[tuple[str, str]]
 """What a model takes at once: texts, or a cross-encoder's pairs of a query and a text."""
 LOADERS: dict[str, Callable[[Path, ModelConfig, str], Loaded]] = {
@@ -219,23 +217,6 @@ def count_tokens(loaded: Loaded, inputs: Inputs) -> int:
     return int(mask.sum() if mask is not None else features["input_ids"].numel())
 
 
-def tokenize_in(threads: int) -> None:
-    """Let fast tokenizers use so many threads from now on; tokens are the same. How many is decided by their first use."""
-    os.environ.update(zip(_TOKENIZER_VARIABLES, ("true" if threads > 1 else "false", str(threads)), strict=True))
-
-
-@contextmanager
-def _tokenizing_in(threads: int) -> Iterator[None]:
-    before = {name: os.environ[name] for name in _TOKENIZER_VARIABLES if name in os.environ}
-    tokenize_in(threads)
-    try:
-        yield
-    finally:
-        for name in _TOKENIZER_VARIABLES:
-            os.environ.pop(name)
-        os.environ.update(before)
-
-
 def token_counts(loaded: Loaded | TokenVectors, *columns: pa.ChunkedArray, threads: int = 1) -> np.ndarray:
     """Tokens of each text, or of each pair of a text and a second one, special tokens counted, as truncated, (texts,).
 
@@ -259,7 +240,7 @@ def token_counts(loaded: Loaded | TokenVectors, *columns: pa.ChunkedArray, threa
         counter.no_padding()
         counter.no_truncation()
         blocks = [np.empty(0, dtype=np.int64)]
-        with _tokenizing_in(threads):
+        with numerics.tokenizing_in(threads):
             for start in range(0, len(columns[0]), TOKENIZED_AT_ONCE):
                 parts = [column[start : start + TOKENIZED_AT_ONCE].to_pylist() for column in columns]
                 block = parts[0] if len(parts) == 1 else list(zip(*parts, strict=True))

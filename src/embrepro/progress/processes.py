@@ -132,6 +132,7 @@ def start_worker() -> None:
         signal.signal(number, signal.SIG_DFL)
     die_with_parent()
     numerics.follow()
+    numerics.tokenize_in(1)
 
 
 def die_with_parent() -> None:
