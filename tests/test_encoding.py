@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
+import mteb
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -20,9 +22,10 @@ from hypothesis import strategies as st
 import preloaded
 import tiny_mirror
 from conftest import build_cross_encoder, build_dense_model, build_sparse_model, build_static_model
-from embrepro import numerics
+from embrepro import models, numerics
 from embrepro.config.compose import compose_values
-from embrepro.embeddings import store
+from embrepro.config.schema import Device, ModelConfig
+from embrepro.embeddings import encoding, store
 from embrepro.embeddings.encoding import TaskShards
 from embrepro.embeddings.plan import BATCHES_PER_SHARD, BatchRule, make_plan
 from embrepro.errors import ConfigError, KitError
@@ -194,6 +197,31 @@ def test_parts_encoded_by_separate_jobs_are_merged_to_the_same_bytes(project: Pr
     project.run("encode", "dense")
     assert project.embeddings("dense") == whole
     assert not (project.folder / "embeddings" / "dense" / ".shards").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["static", "dense"])
+def test_workers_that_load_the_model_each_on_a_device_of_its_own_find_the_same(family: str, tmp_path: Path) -> None:
+    """As one a GPU, here with the processor in the place of two."""
+    folder = {"static": build_static_model, "dense": build_dense_model}[family](tmp_path / "model")
+    model = ModelConfig(org="t", name="a", family=family, folder="x")
+    device = Device(name="cpu", numerics="native", threads=1, batch_tokens=32)
+    load = partial(models.load_encoder, folder, model, device, "1")
+    encoder = load("cpu")
+    words = [f"text {row} " * (1 + row % 9) for row in range(200)]
+    texts = pa.table({"prompt": ["query"] * 200, "text": pa.array(words, pa.large_string())})
+    found = []
+    for workers in (encoding.Workers(1), encoding.Workers(2, load, ("cpu", "cpu"))):
+        planned = encoding.plan_task(texts, BatchRule(tokens=32), models.model_in(encoder), pairs=False)
+        shards = tmp_path / str(workers.count)
+        shards.mkdir()
+        work = TaskShards("STS12", mteb.get_task("STS12").metadata, texts, False, "key", shards, *planned)
+        assert planned[0].shards > 4
+        assert [error for _, _, error in encoding.encode_shards(encoder, [work], workers) if error] == []
+        work.merge(shards / "merged.safetensors")
+        found.append(store.read(shards / "merged.safetensors", 200).embeddings)
+    assert np.allclose(*found, rtol=0, atol=1e-6)
+    assert np.ptp(found[0], axis=0).max() > 0.01
 
 
 @pytest.mark.slow

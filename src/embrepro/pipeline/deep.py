@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from scipy.sparse import issparse
 
 import embrepro.models
+from embrepro import numerics
 from embrepro.config.schema import Config
 from embrepro.embeddings import encoding, store
 from embrepro.embeddings.plan import Shard, batch_rule
@@ -187,7 +188,10 @@ def _embeddings(config: Config, layout: Layout, key: str, seed: int) -> Compared
             if outcome.key != encode.key_of(str(record.details.get("recipe")), name, frozen, model):
                 yield Mismatch(f"{path} is of other texts or another recipe than the records say")
             rule = batch_rule(model, device)
-            plan, lengths = encoding.plan_task(listed.texts, rule, encoder.model, pairs=model.scores_pairs)
+            threads = numerics.workers(device.threads)
+            plan, lengths = encoding.plan_task(
+                listed.texts, rule, encoder.model, pairs=model.scores_pairs, threads=threads
+            )
             place = int(generator.integers(len(plan.starts) - 1))
             shard = Shard(0, (plan.order[plan.starts[place] : plan.starts[place + 1]],))
             metadata = registry.create(leaves[name]).metadata
