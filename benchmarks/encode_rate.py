@@ -42,8 +42,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         for (key, task, workers), repeats in zip(wanted, zip(*rounds, strict=True), strict=True)
     ]
     rows_, inner, columns = measuring.PRODUCT
-    note = f"The product is of {rows_} x {inner} by {inner} x {columns} in float32, one thread in each process."
-    measuring.keep(chosen.out, "encode_rate", vars(chosen), rows, [note])
+    notes = [
+        f"The product is of {rows_} x {inner} by {inner} x {columns} in float32, one thread in each process.",
+        "Each figure is the median of its column's rounds: a share is that of the rounds' shares, not of the two medians beside it.",
+    ]
+    measuring.keep(chosen.out, "encode_rate", vars(chosen), rows, notes)
 
 
 def _measure(key: str, task: str, workers: int, seconds: float, folder: Path) -> dict[str, float | None]:

@@ -40,7 +40,6 @@ def loaded(monkeypatch: pytest.MonkeyPatch, preloaded_workers: None) -> None:
     monkeypatch.setattr(measuring, "LOOK_SECONDS", 0.05)
 
 
-@pytest.mark.slow
 def test_memory_tells_what_is_mapped_from_what_is_not(tmp_path: Path) -> None:
     size = 64 * 2**20
     (tmp_path / "a").write_bytes(b"\1" * size)
@@ -59,6 +58,7 @@ def test_memory_tells_what_is_mapped_from_what_is_not(tmp_path: Path) -> None:
     assert 2 * size <= held < 2.5 * size
 
 
+@pytest.mark.slow
 def test_search(tmp_path: Path) -> None:
     search.main(f"--documents 300 --queries 5 --dimensions 8 --top-k 20 --repeats 1 --out {tmp_path}/s.json".split())
     rows = read_json(tmp_path / "s.json")["rows"]
