@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows_, inner, columns = measuring.PRODUCT
     notes = [
         f"The product is of {rows_} x {inner} by {inner} x {columns} in float32, one thread in each process.",
-        "Each figure is its column's median over the rounds: a share is that of the rounds' shares, not of the medians beside it.",
+        "A figure is its column's median over the rounds: a share is that of the rounds' shares, not of the medians beside it.",
     ]
     measuring.keep(chosen.out, "encode_rate", vars(chosen), rows, notes)
 
