@@ -53,6 +53,7 @@ def values(folder: Path, workers: int) -> dict[str, Any]:
     return composed | {
         "candidate": "distilled",
         "baseline": "dense",
+        "benchmarked": {},
         "tasks": {"names": names},
         "source": {"mirror": str(folder / "mirror")},
     }

@@ -34,7 +34,7 @@ def values(sources: Path, **changes: Any) -> dict[str, Any]:
     composed["models"] = {
         name: {"org": "test", "name": name, "family": "static", "folder": str(sources / name)} for name in MODELS
     }
-    composed |= {"candidate": "small", "baseline": "big"}
+    composed |= {"candidate": "small", "baseline": "big", "benchmarked": {"small": True}}
     composed["tasks"] = {"names": list(TASKS)}
     composed["source"] = {"mirror": str(sources / "mirror")}
     for path, value in changes.items():

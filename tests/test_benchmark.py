@@ -39,8 +39,9 @@ def _config(candidate: ModelConfig, baseline: ModelConfig, **benchmark: object) 
     values = compose_values([], REPOSITORY / "conf")
     found = {"candidate": candidate.model_dump(), "baseline": baseline.model_dump()}
     device = {"name": "cpu", "numerics": "native", "threads": 1, "batch_tokens": 1024, "batch_size": 8}
-    changes = {"candidate": "candidate", "baseline": "baseline", "models": found, "device": device}
-    return parse_config(values | changes | {"benchmark": QUICK | benchmark}, "the test")
+    roles = {"candidate": "candidate", "baseline": "baseline", "benchmarked": {"candidate": True}}
+    changes = {"models": found, "device": device, "benchmark": QUICK | benchmark}
+    return parse_config(values | roles | changes, "the test")
 
 
 @pytest.fixture(scope="module")
@@ -129,19 +130,49 @@ def test_the_baseline_alone_has_no_ratio_and_gives_way_to_what_was_measured_in_t
     project: tuple[Config, Layout], measured: SpeedReport
 ) -> None:
     config, layout = project
+    both = config.model_copy(update={"benchmarked": {"baseline": True, "candidate": True}})
     alone = stage.run(config, layout, "baseline")
     assert set(alone.models) == {"baseline"}
     assert alone.throughput_ratio == alone.latency_ratio == {}
-    combined = combining.combine(config, layout)
+    combined = combining.combine(both, layout)
     assert combined == SpeedReport.model_validate(read_json(layout.reports / "speed.json"))
     assert combined == measured.model_copy(update={"machine": combined.machine})
     busy = [each.machine.busy for each in (alone, measured)]
     assert combined.machine.busy == max(value for value in busy if value is not None)
     assert combined.models["baseline"] != alone.models["baseline"]
+    assert combining.combine(config, layout) == measured, "a file of an earlier run's stage counts for nothing"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("preloaded_workers")
+def test_the_baseline_is_measured_where_the_candidate_is_lost(
+    project: tuple[Config, Layout], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, layout = project[0], Layout(tmp_path)
+    shutil.copytree(project[1].models / "baseline", layout.models / "baseline")
+    model_sources.mark_unavailable(layout.models / "candidate", "it is gone")
+    found = stage.run(config, layout, "candidate")
+    assert list(found.models) == ["baseline"]
+    combined = combining.combine(config, layout)
+    assert combined is not None
+    assert combined.models == found.models
+    said = capsys.readouterr()
+    assert "benchmark candidate: it is gone" in said.err
+    assert "benchmark baseline: up to " in said.out
+
+
+def test_where_both_are_lost_the_report_has_no_model(project: tuple[Config, Layout], tmp_path: Path) -> None:
+    config, layout = project[0], Layout(tmp_path)
+    for key in config.models:
+        model_sources.mark_unavailable(layout.models / key, "it is gone")
+    assert stage.run(config, layout, "candidate").models == {}
+    combined = combining.combine(config, layout)
+    assert combined is not None
+    assert combined.models == {}
 
 
 def test_what_other_processes_take_is_noticed_and_what_ones_own_take_is_not() -> None:
-    spin = "import time\nwhile time.process_time() < 1: pass"
+    spin = "import time\nwhile time.process_time() < 1.1: pass"
     other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         others = clock.Others()

@@ -167,12 +167,14 @@ def test_pairs_of_models_compose_with_the_baseline_first() -> None:
             chosen = composed(f"model={model}", f"baseline={baseline}")
             assert (chosen.candidate, chosen.baseline) == (model, baseline)
             assert set(chosen.models) == {model, baseline}
+            assert list(chosen.benchmarked) == [model], "the baseline is measured beside it"
 
 
 def test_further_models_stand_between_the_two_that_are_compared() -> None:
     chosen = composed("also=[wordllama,mpnet]")
     assert (chosen.candidate, chosen.baseline) == ("static_minilm", "minilm")
     assert list(chosen.models) == ["minilm", "wordllama", "mpnet", "static_minilm"]
+    assert list(chosen.benchmarked) == ["wordllama", "mpnet", "static_minilm"]
     assert composed("also=[]") == composed()
     assert list(composed("also=[minilm,wordllama]", "model=wordllama").models) == ["minilm", "wordllama"]
     with pytest.raises(ConfigError, match="did you mean wordllama"):

@@ -120,7 +120,7 @@ class Project:
             family.replace("-", "_"): {"org": "test", "name": family, "family": family, "folder": str(models / family)}
             for family in FAMILIES
         }
-        composed |= {"candidate": "dense", "baseline": "static", "source": {"mirror": str(mirror)}}
+        composed |= {"candidate": "dense", "baseline": "static", "benchmarked": {}, "source": {"mirror": str(mirror)}}
         names = [tiny_mirror.STS, tiny_mirror.RETRIEVAL, tiny_mirror.RERANKING]
         composed["tasks"] = {**composed["tasks"], "names": names}
         self.values = composed

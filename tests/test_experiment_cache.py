@@ -25,7 +25,7 @@ def chosen(tmp_path_factory: pytest.TempPathFactory) -> Config:
     values = compose_values(["device.threads=1"], REPOSITORY / "conf")
     folder = build_static_model(root / "tiny")
     values["models"] = {"tiny": {"org": "test", "name": "tiny", "family": "static", "folder": str(folder)}}
-    values |= {"candidate": "tiny", "baseline": "tiny", "source": {"mirror": str(root / "mirror")}}
+    values |= {"candidate": "tiny", "baseline": "tiny", "benchmarked": {}, "source": {"mirror": str(root / "mirror")}}
     values["tasks"] = {"names": [TASK]}
     return parse_config(values, "test")
 

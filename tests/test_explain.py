@@ -94,7 +94,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
             "prompts": PROMPTS,
         },
     }
-    chosen |= {"candidate": "big", "baseline": "dense"}
+    chosen |= {"candidate": "big", "baseline": "dense", "benchmarked": {}}
     made = Ran(tmp_path_factory.mktemp("ran"), chosen)
     # Goes before the kit's pin, which made-up data does not have
     none = pins.Pin(task=MULTILINGUAL, repository="made/up", revision="none", rows={})

@@ -39,7 +39,12 @@ def values(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     composed["models"] = {
         name: {"org": "test", "name": name, "family": name, "folder": str(root / name)} for name in ("static", "dense")
     }
-    composed |= {"candidate": "static", "baseline": "dense", "source": {"mirror": str(root / "mirror")}}
+    composed |= {
+        "candidate": "static",
+        "baseline": "dense",
+        "benchmarked": {},
+        "source": {"mirror": str(root / "mirror")},
+    }
     return composed | {"tasks": {"names": TASKS}}
 
 

@@ -234,7 +234,7 @@ def test_one_model_of_three_that_cannot_be_had_stops_no_other(
         }
         for name in names
     }
-    values |= {"candidate": "third_model", "baseline": "static_model"}
+    values |= {"candidate": "third_model", "baseline": "static_model", "benchmarked": {}}
     values["tasks"]["names"] = ["EmbreproTopicClustering"]
     config, layout = parse_config(values, "test"), Layout(tmp_path / "project")
     download.run(config, layout)

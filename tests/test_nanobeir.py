@@ -98,7 +98,12 @@ def configuration(sources: Path, *models: str, settings: dict[str, Any] | None =
         name: {"org": "test", "name": name, "family": FAMILIES[name], "folder": str(sources / name)} for name in models
     }
     composed["models"][models[0]] |= changes
-    composed |= {"candidate": models[0], "baseline": models[0], "source": {"mirror": str(sources / "mirror")}}
+    composed |= {
+        "candidate": models[0],
+        "baseline": models[0],
+        "benchmarked": {},
+        "source": {"mirror": str(sources / "mirror")},
+    }
     composed["tasks"]["nanobeir"] |= {"dataset_names": ["scidocs", "scifact"], **(settings or {})}
     return parse_config(composed, "test")
 

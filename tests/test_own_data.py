@@ -106,7 +106,7 @@ def judgements(relevant: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]
 def configuration(sources: Path, names: Sequence[str]) -> Config:
     values = compose_values(["device.threads=1"], REPOSITORY / "conf")
     values["models"] = {"m": {"org": "test", "name": "m", "family": "static", "folder": str(sources / "model")}}
-    values |= {"candidate": "m", "baseline": "m", "source": {"mirror": str(sources / "mirror")}}
+    values |= {"candidate": "m", "baseline": "m", "benchmarked": {}, "source": {"mirror": str(sources / "mirror")}}
     values["tasks"] = {"names": list(names)}
     return parse_config(values, "test")
 

@@ -85,6 +85,18 @@ def test_an_experiment_takes_what_one_that_failed_had_made(project: Checkout) ->
     assert "whole" in shown
 
 
+def test_a_baseline_that_cannot_be_had_leaves_the_candidate_its_report(project: Checkout) -> None:
+    words = ("-S", "baseline=mpnet", "-S", "tasks.names=[EmbreproCodeUnderstanding]", "-S", "tasks.allow_missing=true")
+    said = project.run("dvc", "exp", "run", *words)
+    assert "model mpnet: model sentence-transformers/all-mpnet-base-v2 at revision" in said
+    assert "Running stage 'benchmark@mine'" in said
+    scores = {key: each["scores"]["EmbreproCodeUnderstanding"] for key, each in project.metrics["models"].items()}
+    assert scores["mpnet"] is None
+    assert scores["mine"] > 0
+    assert "all-mpnet-base-v2" in (project.folder / "reports" / "report.md").read_text()
+    restore(project)
+
+
 def test_tasks_by_name_on_the_command_line(project: Checkout) -> None:
     project.run("dvc", "exp", "run", "-S", "tasks.names=[EmbreproCodeUnderstanding]")
     assert list(project.metrics["models"]["mine"]["scores"]) == ["EmbreproCodeUnderstanding"]

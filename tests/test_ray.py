@@ -57,7 +57,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     values["models"] = {
         name: {"org": "test", "name": name, "family": name, "folder": str(root / "models" / name)} for name in MODELS
     }
-    values |= {"candidate": "static", "baseline": "dense", "source": {"mirror": str(root / "mirror")}}
+    values |= {
+        "candidate": "static",
+        "baseline": "dense",
+        "benchmarked": {},
+        "source": {"mirror": str(root / "mirror")},
+    }
     values["tasks"] = {"names": [tiny_mirror.RERANKING]}
     folder = root / "project"
     folder.mkdir()

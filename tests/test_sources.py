@@ -307,7 +307,7 @@ def params(folder: Path, **changes: Any) -> None:
     values = compose_values(["device.threads=1"], REPOSITORY / "conf")
     tiny = {"org": ORG, "name": NAME, "family": "static", "weights": weights().model_dump()}
     values["models"] = {"tiny": tiny | changes}
-    values |= {"candidate": "tiny", "baseline": "tiny", "tasks": {"names": [tiny_mirror.STS]}}
+    values |= {"candidate": "tiny", "baseline": "tiny", "benchmarked": {}, "tasks": {"names": [tiny_mirror.STS]}}
     folder.mkdir(exist_ok=True)
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
 

@@ -62,6 +62,10 @@ KINDS: dict[str, tuple[str, tuple[Command, ...]]] = {
     "keys of tasks": ("data/tasks/*/key.json", (("download",),)),
     "the download's record": ("data/download.json", (("encode", "big"), ("evaluate", "big"), ("download",))),
     "files of models": ("data/models/*/snapshot/*", (("download",), ("encode", "big"), ("benchmark", "small"))),
+    "availability of models": (
+        "data/models/*/availability.json",
+        (("download",), ("encode", "small"), ("benchmark", "small"), ("aggregate",)),
+    ),
     "manifests of models": ("data/models/*/manifest.json", (("download",), ("encode", "small"), ("aggregate",))),
     "embeddings": ("embeddings/*/*.safetensors", (("encode", "big"), ("evaluate", "big"))),
     "records of encode": ("embeddings/*/record.json", (("encode", "big"), ("evaluate", "big"))),

@@ -11,18 +11,17 @@ from embrepro.layout import Layout
 def combine(config: Config, layout: Layout) -> SpeedReport | None:
     """All models' benchmarks as one, written to `reports/speed.json`; None, and no file, where no benchmark was run.
 
-    A model that was not measured has a report without it: the file of a run that measured none has no model. The
-    baseline's numbers are those measured in turn with the candidate, where there are such.
+    The file of a run that measured nothing has no model. Each benchmark measures the baseline: its numbers are those that
+    were measured in turn with the candidate, where there are such.
     """
-    found = {
-        key: read_model(layout.benchmark(key), SpeedReport) for key in config.models if layout.benchmark(key).is_file()
-    }
+    files = {key: layout.benchmark(key) for key in config.benchmarked}
+    found = {key: read_model(path, SpeedReport) for key, path in files.items() if path.is_file()}
     if not found:
         layout.speed.unlink(missing_ok=True)
         return None
-    measured = {key: each for key, each in found.items() if key in each.models}
-    leading = measured.get(config.candidate) or next(iter((measured or found).values()))
-    models = {key: each.models[key] for key, each in measured.items()} | leading.models
+    measured = {key: each for key, each in found.items() if each.models} or found
+    leading = measured.get(config.candidate) or next(iter(measured.values()))
+    models = {key: each.models[key] for key, each in measured.items() if key in each.models} | leading.models
     loads = [each.machine.busy for each in measured.values() if each.machine.busy is not None]
     paired = {key: each for key, each in measured.items() if key in each.throughput_ratio}
     report = SpeedReport(

@@ -113,19 +113,17 @@ class ConfSource(ConfigSource):
         return group in (*DERIVED, "model")
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """A model's file without what is published of it; or a choice of `baseline` or `also`: that file, and the role."""
+        """A model's file without what is published of it, in its part: all but the baseline have a benchmark of their own."""
         group, _, option = config_path.removesuffix(".yaml").partition("/")
         if group not in (*DERIVED, "model", BASE):
             raise ConfigLoadError(f"{config_path} is none of this source's files")
         if group == BASE:
             config = OmegaConf.create(read_yaml(kit.ROOT / kit.CONF / "config.yaml"))
             config.pop("defaults")
-        elif group == "model":
+        else:
             config = OmegaConf.create(read_yaml(choices(self._conf, "model")[option]))
             config.models[option].pop(PUBLISHED, None)
-        else:
-            role = {"baseline": option} if group == "baseline" else {}
-            config = OmegaConf.create({"defaults": [f"/model/{option}"], **role})
+            config.update({"baseline": option} if group == "baseline" else {"benchmarked": {option: True}})
         return ConfigResult(
             provider=self.provider, path=f"{self.scheme()}://{self.path}", config=config, header={"package": "_global_"}
         )

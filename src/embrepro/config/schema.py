@@ -301,6 +301,10 @@ class Config(Strict):
     executor: Executor
     source: SourceConfig
     benchmark: Benchmark
+    benchmarked: dict[ModelKey, Literal[True]] = Field(
+        description="models that have a benchmark stage each, in which the baseline is measured in turn with them: all "
+        "that were chosen otherwise than as the baseline"
+    )
     claims: list[DocumentName] = Field(description="files of conf/documents/claims to judge in the report")
     cases: list[Literal["languages"]] = Field(
         description="documented faults of another version of mteb to run, whose records decide claims"
@@ -316,6 +320,9 @@ class Config(Strict):
             key = getattr(self, role)
             if key not in self.models:
                 raise ValueError(f"{role}: no model '{key}' under models{suggest(key, self.models)}")
+        for key in self.benchmarked:
+            if key not in self.models:
+                raise ValueError(f"benchmarked: no model '{key}' under models{suggest(key, self.models)}")
         names = [model.result_folder for model in self.models.values()]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:

@@ -65,6 +65,8 @@ class Contender:
 def run(config: Config, layout: Layout, key: str) -> SpeedReport:
     """Measure a model, in turn with the baseline unless it is that, and write `reports/speed/<key>.json`.
 
+    Of a model that is not there, the file has the baseline alone, which may have no other stage to be measured in.
+
     Raises:
         ConfigError: an unknown model, or a device that is not there.
         SourceError: a model's files are damaged or do not load.
@@ -74,13 +76,14 @@ def run(config: Config, layout: Layout, key: str) -> SpeedReport:
     started = time.monotonic()
     others = clock.Others()
     threads = clock.use_threads(config.device)
-    roles = dict.fromkeys([key, config.baseline])
-    there = [each for each in roles if not model_sources.why_unavailable(layout.models / each)]
+    reasons = {each: model_sources.why_unavailable(layout.models / each) for each in (key, config.baseline)}
+    there = [each for each, reason in reasons.items() if not reason]
     if not config.benchmark.measure:
         console.say(f"benchmark {key}: left out, as benchmark.measure is false")
         return _record_nothing(config, layout, key, threads)
-    if key not in there:
-        console.say_error(f"benchmark {key}: {model_sources.why_unavailable(layout.models / key)}")
+    if reasons[key]:
+        console.say_error(f"benchmark {key}: {reasons[key]}")
+    if not there:
         return _record_nothing(config, layout, key, threads)
     contenders = [_load(config, layout, each) for each in there]
     _calibrate(contenders, config.benchmark)
@@ -102,7 +105,7 @@ def run(config: Config, layout: Layout, key: str) -> SpeedReport:
 
 
 def _record_nothing(config: Config, layout: Layout, key: str, threads: int) -> SpeedReport:
-    """Of a model that is not measured: a report without it."""
+    """Where nothing is measured: a report without a model."""
     machine = _machine(config, layout, threads)
     report = SpeedReport(baseline=config.baseline, machine=machine, models={}, throughput_ratio={}, latency_ratio={})
     write_json(layout.benchmark(key), report.model_dump())
@@ -283,16 +286,17 @@ def _machine(config: Config, layout: Layout, threads: int, busy: float | None = 
 
 
 def _say(report: SpeedReport, key: str, seconds: float) -> None:
-    found = report.models[key]
+    measured = key if key in report.models else report.baseline
+    found = report.models[measured]
     fastest = max(setting.texts_per_second.median for setting in found.throughput)
     unit = "pairs" if found.pairs else "texts"
     words = f"up to {fastest:.0f} {unit}/s, a query in {found.latency.p50:.2f} ms, {found.size_mb:.1f} MB"
     if ratio := report.throughput_ratio.get(key):
         interval = f"[{ratio.low:.3g}, {ratio.high:.3g}]"
         words += f", {ratio.median:.3g} {interval} times the throughput of {report.baseline}"
-    console.say(f"benchmark {key}: {words}, measured in {console.duration(seconds)}")
+    console.say(f"benchmark {measured}: {words}, measured in {console.duration(seconds)}")
     if report.machine.busy is not None and report.machine.busy > clock.BUSY:
         console.say_error(
-            f"benchmark {key}: other processes took {report.machine.busy:.0%} of the cores' time meanwhile; these times are "
+            f"benchmark {measured}: other processes took {report.machine.busy:.0%} of the cores' time meanwhile; these times are "
             f"doubtful, the ratios less so. On a quiet machine: dvc repro --force --single-item benchmark@{key}"
         )

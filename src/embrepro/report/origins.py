@@ -112,7 +112,8 @@ class Origins:
     def of_speed(self, model: str) -> str:
         """The origin of everything measured about the speed of `model`."""
         card = self._summary.models.get(model)
-        stage = next((name for name in (f"benchmark@{model}", "benchmark") if name in self._provenance.commands), "")
+        stages = (f"benchmark@{model}", f"benchmark@{self._summary.candidate}", "benchmark")
+        stage = next((name for name in stages if name in self._provenance.commands), "")
         facts = [
             *(_model_facts(card) if card else []),
             *self._command_facts(stage or "benchmark"),

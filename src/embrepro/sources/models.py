@@ -13,14 +13,15 @@ from embrepro.config.schema import ModelConfig
 from embrepro.errors import KitError, SourceError
 from embrepro.experiment_cache import NOTHING_SHARED, ExperimentCache, link
 from embrepro.files import (
+    dump_json,
     fingerprint,
-    read_json,
+    read_model,
     read_sealed,
     replacing_folder,
     scratch_folder,
     sha256,
-    write_json,
     write_sealed,
+    write_text,
 )
 from embrepro.numerics import Numerics
 from embrepro.source_code import code_hash
@@ -29,8 +30,9 @@ from embrepro.sources.links import expect_inside
 from embrepro.sources.snapshots import Snapshot
 
 SNAPSHOT = "snapshot"
-UNAVAILABLE = "unavailable.json"
-"""Beside a model's files: why the model that the configuration asks for could not be obtained. What lies there is another."""
+AVAILABILITY = "availability.json"
+"""Beside a model's files, whether there are any or not: the content that they have, or why the model that the
+configuration asks for could not be obtained. In the latter case what lies there is another model."""
 
 
 class ModelManifest(BaseModel):
@@ -47,6 +49,13 @@ class ModelManifest(BaseModel):
     files: dict[str, str]
     bytes: int
     distilled_from: str | None = None
+
+
+class _Availability(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    content: str | None = None
+    reason: str | None = None
 
 
 def fetch(
@@ -78,7 +87,7 @@ def fetch(
         if kept.asked != _asked(model, numerics):
             kept = kept.model_copy(update={"asked": _asked(model, numerics), "name": model.full_name})
             write_sealed(folder / "manifest.json", kept)
-        (folder / UNAVAILABLE).unlink(missing_ok=True)
+        _mark(folder, _Availability(content=kept.content_hash))
         return kept, True
     with replacing_folder(folder) as unfinished:
         snapshot = unfinished / SNAPSHOT
@@ -99,6 +108,7 @@ def fetch(
             else None,
         )
         write_sealed(unfinished / "manifest.json", manifest)
+        _mark(unfinished, _Availability(content=content_hash))
     shared.add("models", spec_hash, partial(link, folder))
     return manifest, False
 
@@ -117,13 +127,19 @@ def _take(shared: ExperimentCache, spec_hash: str, folder: Path) -> None:
 
 def mark_unavailable(folder: Path, reason: str) -> None:
     """Record in a model's folder that it could not be obtained; files of an earlier fetch stay, and are not used."""
-    write_json(folder / UNAVAILABLE, {"reason": reason})
+    _mark(folder, _Availability(reason=reason))
+
+
+def _mark(folder: Path, availability: _Availability) -> None:
+    path, text = folder / AVAILABILITY, dump_json(availability.model_dump())
+    if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != text:
+        write_text(path, text)
 
 
 def why_unavailable(folder: Path) -> str | None:
     """Why the last download could not have a model; None where it could."""
-    path = folder / UNAVAILABLE
-    return str(read_json(path)["reason"]) if path.is_file() else None
+    path = folder / AVAILABILITY
+    return read_model(path, _Availability).reason if path.is_file() else None
 
 
 def read(folder: Path) -> tuple[ModelManifest, Path]:
