@@ -305,10 +305,12 @@ def test_memory_is_of_the_model_alone(tmp_path: Path) -> None:
     small, large = (build_static_model(tmp_path / str(n), dtype="float32", dimensions=n) for n in (8, 2**17))
     texts = stage.texts("long")[:8]
     ballast = np.ones(10**8)  # 800 MB in this process, which the fresh one must not count
-    found = [
-        clock.footprint(folder, ModelConfig(org="t", name="a", family="static", folder="x"), DEVICE, texts, 8, 6)
-        for folder in (small, large)
-    ]
+    model = ModelConfig(org="t", name="a", family="static", folder="x")
+    with clock.FreshProcess() as first, clock.FreshProcess() as second:
+        found = [
+            process.footprint(folder, model, DEVICE, texts, 8, 6)
+            for process, folder in ((first, small), (second, large))
+        ]
     assert ballast.nbytes == 8e8
     size = (large / "model.safetensors").stat().st_size / 1e6
     difference = found[1].peak_memory_mb - found[0].peak_memory_mb
@@ -323,8 +325,11 @@ def test_a_process_killed_for_want_of_memory_says_which_model_and_what_to_do(sta
     model = ModelConfig(org="t", name="big", family="static", folder="x")
     with ThreadPoolExecutor(1) as beside:
         killer = beside.submit(_kill_first_child)
-        with pytest.raises(KitError, match=r"t/big .* killed.*batch_size"):
-            clock.footprint(static_folder, model, DEVICE, ["one"], 1, 6)
+        with (
+            pytest.raises(KitError, match=r"t/big .* killed.*batch_size"),
+            clock.FreshProcess() as process,
+        ):
+            process.footprint(static_folder, model, DEVICE, ["one"], 1, 6)
         assert killer.result()
 
 

@@ -56,7 +56,7 @@ class TestInit:
         params = read_params(made / "params.yaml")
         assert params.candidate == "mine" and list(params.models) == ["minilm", "mine"]
         here, there = compose_values(conf=made / "conf"), compose_values(conf=REPOSITORY / "conf")
-        assert {key for key in there if here[key] != there[key]} == {"candidate", "models", "tasks"}
+        assert {key for key in there if here[key] != there[key]} == {"benchmarked", "candidate", "models", "tasks"}
         assert here["models"]["minilm"] == there["models"]["minilm"]
 
     def test_every_group_of_the_kit_can_be_chosen_and_a_file_of_ones_own_goes_first(self, made: Path) -> None:

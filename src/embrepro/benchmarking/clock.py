@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import cycle, islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -119,28 +120,46 @@ def measure(values: Sequence[float]) -> RepeatedMeasure:
     return RepeatedMeasure(median=middle, low=float(interval.low), high=float(interval.high), repeats=len(values))
 
 
-def footprint(
-    folder: Path, model: ModelConfig, device: Device, inputs: Inputs, batch_size: int, repeats: int
-) -> Footprint:
-    """Load a model and let it work in a fresh process, where nothing else is in memory.
+class FreshProcess:
+    """A process in which a model is alone in memory: it imports libraries as soon as it is made, and then waits."""
 
-    Libraries map a model's weights into memory: what counts as resident are those that the inputs made use of.
+    def __init__(self) -> None:
+        self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_start_worker)
+        self._imported = self._pool.submit(_import_libraries)
 
-    Args:
-        folder: the model's snapshot.
-        model: its configuration.
-        device: what to load it on.
-        inputs: texts or pairs, worked on once, at `batch_size`, before the peak is read.
-        batch_size: texts encoded at once.
-        repeats: times the model is loaded for `load_seconds`, after a first time that does not count because
-            it also loads libraries and fills the file cache.
+    def __enter__(self) -> FreshProcess:
+        """The process."""
+        return self
 
-    Raises:
-        KitError: the process was killed, most likely for want of memory.
-    """
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_start_worker) as fresh:
+    def __exit__(self, *_: object) -> None:
+        """End it."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def wait(self) -> None:
+        """Wait until its imports are done and it takes no processor's time."""
+        wait([self._imported])
+
+    def footprint(
+        self, folder: Path, model: ModelConfig, device: Device, inputs: Inputs, batch_size: int, repeats: int
+    ) -> Footprint:
+        """Load a model and let it work.
+
+        Libraries map a model's weights into memory: what counts as resident are those that the inputs made use of.
+
+        Args:
+            folder: the model's snapshot.
+            model: its configuration.
+            device: what to load it on.
+            inputs: texts or pairs, worked on once, at `batch_size`, before the peak is read.
+            batch_size: texts encoded at once.
+            repeats: times the model is loaded for `load_seconds`, after a first time that does not count because
+                it also fills the file cache.
+
+        Raises:
+            KitError: the process was killed, most likely for want of memory.
+        """
         try:
-            return fresh.submit(_footprint, folder, model, device, inputs, batch_size, repeats).result()
+            return self._pool.submit(_footprint, folder, model, device, inputs, batch_size, repeats).result()
         except BrokenProcessPool:
             raise KitError(
                 f"The process that loaded {model.full_name} to measure its memory was killed, most likely"
@@ -151,6 +170,11 @@ def footprint(
 def _start_worker() -> None:
     processes.start_worker()
     console.silence_libraries()
+
+
+def _import_libraries() -> None:
+    for name in ("sentence_transformers", "mteb.models.sentence_transformer_wrapper"):
+        import_module(name)
 
 
 def _footprint(

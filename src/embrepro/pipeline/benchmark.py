@@ -11,6 +11,7 @@ import math
 import platform
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
@@ -85,13 +86,18 @@ def run(config: Config, layout: Layout, key: str) -> SpeedReport:
         console.say_error(f"benchmark {key}: {reasons[key]}")
     if not there:
         return _record_nothing(config, layout, key, threads)
-    contenders = [_load(config, layout, each) for each in there]
-    _calibrate(contenders, config.benchmark)
-    _measure_throughput(contenders, config.benchmark.repeats)
-    _measure_latency(contenders, config.benchmark)
-    baseline = contenders[-1]
-    challengers = contenders[:-1]
-    models = {each.key: _speed(config, layout, each) for each in contenders}
+    with ExitStack() as stack:
+        alone = [stack.enter_context(clock.FreshProcess()) for _ in there]
+        contenders = [_load(config, layout, each) for each in there]
+        for each in alone:
+            each.wait()
+        _calibrate(contenders, config.benchmark)
+        _measure_throughput(contenders, config.benchmark.repeats)
+        _measure_latency(contenders, config.benchmark)
+        models = {
+            each.key: _speed(config, layout, each, process) for each, process in zip(contenders, alone, strict=True)
+        }
+    *challengers, baseline = contenders
     report = SpeedReport(
         baseline=config.baseline,
         machine=_machine(config, layout, threads, others.share()),
@@ -229,13 +235,13 @@ def _alone(contender: Contender, query: tuple[str, str]) -> Inputs:
     return [query] if embrepro.models.takes_pairs(contender.loaded) else [query[0]]
 
 
-def _speed(config: Config, layout: Layout, contender: Contender) -> ModelSpeed:
+def _speed(config: Config, layout: Layout, contender: Contender, process: clock.FreshProcess) -> ModelSpeed:
     model = config.models[contender.key]
     manifest, snapshot = model_sources.read(layout.models / contender.key)
     known = embrepro.models.describe(contender.loaded)
     size = config.device.batch_size or model.batch_size or FOOTPRINT_BATCH
     batch = clock.take(contender.pool["long"], size)
-    alone = clock.footprint(snapshot, model, config.device, batch, size, config.benchmark.repeats)
+    alone = process.footprint(snapshot, model, config.device, batch, size, config.benchmark.repeats)
     samples = [value for block in contender.latencies for value in block]
     p50, p95, p99 = np.percentile(samples, [50, 95, 99]).tolist()
     return ModelSpeed(
