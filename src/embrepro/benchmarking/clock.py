@@ -175,6 +175,8 @@ def _start_worker() -> None:
 def _import_libraries() -> None:
     for name in ("sentence_transformers", "mteb.models.sentence_transformer_wrapper"):
         import_module(name)
+    # Else each collection between two loads looks through all that the libraries made.
+    gc.freeze()
 
 
 def _footprint(
