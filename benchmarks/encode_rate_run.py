@@ -9,11 +9,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks import measuring
 from embrepro import numerics
+
+PRODUCT_SECONDS = 2.0
 
 
 def main(key: str, name: str, workers: int, seconds: float) -> None:
-    """Print texts, tokens, operations and seconds as JSON."""
+    """Print texts, tokens, operations, seconds, and operations a second in the machine's products, as JSON."""
     numerics.pin("portable")
     import numpy as np
 
@@ -47,11 +50,15 @@ def main(key: str, name: str, workers: int, seconds: float) -> None:
     few = max(1, plan.shards // (2 * workers))
     taken, indices = encode_some(few)
     every = max(1, round(plan.shards / max(len(indices) * seconds / taken, 2 * workers)))
+    # A machine's speed drifts within a minute, so what it is compared with is measured right before and right after.
+    before = measuring.product_rate(workers, PRODUCT_SECONDS)
     taken, indices = encode_some(every)
+    products = (before + measuring.product_rate(workers, PRODUCT_SECONDS)) / 2
     rows = np.concatenate([plan.shard(index).rows for index in indices])
     counted = embrepro.models.token_counts(encoder.model, tables.take(listed.texts["text"], rows)).tolist()
     shutil.rmtree(folder)
     found = {"texts": len(rows), "tokens": sum(counted), "operations": operations(encoder, counted), "seconds": taken}
+    found["products"] = products
     sys.stdout.write(f"\n{json.dumps(found)}\n")
 
 
