@@ -27,7 +27,7 @@ from embrepro.config.compose import compose_values
 from embrepro.config.schema import Device, ModelConfig
 from embrepro.embeddings import encoding, store
 from embrepro.embeddings.encoding import TaskShards
-from embrepro.embeddings.plan import BATCHES_PER_SHARD, BatchRule, make_plan
+from embrepro.embeddings.plan import BATCHES_PER_SHARD, SHARDS_AT_THE_END, BatchRule, make_plan
 from embrepro.errors import ConfigError, KitError
 from embrepro.files import expect_room
 from embrepro.models import ModelProperties
@@ -56,7 +56,18 @@ def test_batches_of_a_fixed_number_of_texts(found: list[int], size: int) -> None
     sizes = [len(batch) for shard in plan for batch in shard.batches]
     assert sum(sizes) == len(found)
     assert all(each == size for each in sizes[:-1])
-    assert all(len(shard.batches) <= BATCHES_PER_SHARD for shard in plan)
+
+
+@given(st.integers(1, 3000))
+def test_shards_get_smaller_towards_the_end(batches: int) -> None:
+    plan = make_plan(np.zeros(batches, dtype=np.uint8), np.ones(batches, dtype=np.int64), BatchRule(texts=1))
+    sizes = [len(shard.batches) for shard in plan]
+    assert sum(sizes) == batches
+    assert sizes == sorted(sizes, reverse=True)
+    assert max(sizes) <= BATCHES_PER_SHARD
+    assert sizes[-1] == 1
+    left = batches - np.cumsum([0, *sizes[:-1]])
+    assert all(size == 1 or size * SHARDS_AT_THE_END <= rest for size, rest in zip(sizes, left, strict=True))
 
 
 def test_batches_hold_one_prompt_kind_each_and_the_longest_texts_come_first() -> None:

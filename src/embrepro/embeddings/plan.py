@@ -1,14 +1,16 @@
 """How a table of texts is cut into batches and shards: a function of texts and recipe alone, never of the machine.
 
 Texts are sorted by prompt kind, then by length, the longest first. A batch holds texts of one prompt kind, either a
-fixed number of them or as many as fit a budget of padded tokens. A shard is a fixed number of batches: the unit that
-one worker encodes and writes, and that is lost when a worker is killed.
+fixed number of them or as many as fit a budget of padded tokens. A shard is a few batches: the unit that one worker
+encodes and writes, and that is lost when a worker is killed. Towards the end of a task shards get smaller, so that
+workers end together (guided self-scheduling: Polychronopoulos and Kuck, IEEE Transactions on Computers C-36, 1987).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -16,6 +18,9 @@ import numpy as np
 from embrepro.config.schema import Device, ModelConfig
 
 BATCHES_PER_SHARD = 8
+"""At most."""
+SHARDS_AT_THE_END = 64
+"""A shard is at most one of so many parts of the batches that are left: more workers than that wait at a task's end."""
 STATIC_BATCH = 1024
 """Texts in a batch of a static model: it pads nothing, so a budget of tokens would only cost a second tokenization."""
 
@@ -48,15 +53,24 @@ class Plan:
     order: np.ndarray
     starts: np.ndarray
 
+    @cached_property
+    def _edges(self) -> list[int]:
+        """The number of the first batch of each shard, and of batches: (shards + 1)."""
+        batches, edges = len(self.starts) - 1, [0]
+        while (left := batches - edges[-1]) > 0:
+            edges.append(edges[-1] + min(BATCHES_PER_SHARD, max(1, left // SHARDS_AT_THE_END)))
+        return edges
+
     @property
     def shards(self) -> int:
         """Number of shards."""
-        return -(-(len(self.starts) - 1) // BATCHES_PER_SHARD)
+        return len(self._edges) - 1
 
     def shard(self, index: int) -> Shard:
         """The shard of a number from 0 to `shards` - 1."""
-        edges = self.starts[index * BATCHES_PER_SHARD : (index + 1) * BATCHES_PER_SHARD + 1]
-        return Shard(index, tuple(self.order[start:end] for start, end in pairwise(edges)))
+        first, last = self._edges[index : index + 2]
+        starts = self.starts[first : last + 1]
+        return Shard(index, tuple(self.order[start:end] for start, end in pairwise(starts)))
 
     def __iter__(self) -> Iterator[Shard]:
         """All shards in order."""
