@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         build_model(folder / "model")
         build_corpus(folder / CORPUS, documents)
         values["models"] = {KEY: {"org": "test", "name": KEY, "family": "static", "folder": "model"}}
-        values |= {"candidate": KEY, "baseline": KEY, "tasks": {"names": [TASK]}}
+        values |= {"candidate": KEY, "baseline": KEY, "benchmarked": {}, "tasks": {"names": [TASK]}}
         for number, workers in enumerate(chosen.workers):
             values["device"]["threads"] = workers
             write_text(folder / "params.yaml", dump_params(values))

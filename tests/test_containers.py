@@ -263,7 +263,7 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     build_static_model(folder / "models" / "tiny", dimensions=16)
     model = {"org": "test", "name": "tiny", "family": "static", "folder": "models/tiny"}
     settings = yaml.safe_load((folder / "params.yaml").read_text())
-    settings |= {"candidate": "tiny", "baseline": "tiny", "models": {"tiny": model}}
+    settings |= {"candidate": "tiny", "baseline": "tiny", "benchmarked": {}, "models": {"tiny": model}}
     settings["runtime"] = configured("runtime.network=none").runtime.model_dump()
     settings["tasks"]["names"] = ["EmbreproTopicClustering"]
     (folder / "params.yaml").write_text(yaml.safe_dump(settings))

@@ -200,7 +200,7 @@ def test_an_unpinned_model_is_refused_until_pin_has_looked_it_up(
     path.parent.mkdir(parents=True)
     path.write_text(MODEL)
     values = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
-    values |= {"models": yaml.safe_load(MODEL)["models"], "candidate": "tiny", "baseline": "tiny"}
+    values |= {"models": yaml.safe_load(MODEL)["models"], "candidate": "tiny", "baseline": "tiny", "benchmarked": {}}
     with pytest.raises(ConfigError, match=r"models\.tiny is unpinned.*embrepro pin tiny"):
         parse_config(values, "params.yaml")
     published = shutil.copytree(static_folder, tmp_path / "hub" / "models" / "tiny" / "static-model" / REVISION)
