@@ -10,11 +10,13 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import mteb
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
@@ -208,6 +210,33 @@ def test_parts_encoded_by_separate_jobs_are_merged_to_the_same_bytes(project: Pr
     project.run("encode", "dense")
     assert project.embeddings("dense") == whole
     assert not (project.folder / "embeddings" / "dense" / ".shards").exists()
+
+
+@pytest.mark.parametrize("family", ["dense", "sparse", "cross-encoder"])
+def test_weights_are_laid_out_for_products_and_a_table_of_embeddings_for_rows(family: str, tmp_path: Path) -> None:
+    build = {"dense": build_dense_model, "sparse": build_sparse_model, "cross-encoder": build_cross_encoder}[family]
+    folder = build(tmp_path / "model")
+    model = ModelConfig(org="t", name="a", family=family, folder="x")
+    device = Device(name="cpu", numerics="native", batch_tokens=32)
+    plain = models.load(folder, model, device)
+    encoder: Any = models.model_in(models.load_encoder(folder, model, device, "1"))
+    tables = [each.weight for each in encoder.modules() if isinstance(each, torch.nn.Embedding)]
+    linear = [each.weight for each in encoder.modules() if isinstance(each, torch.nn.Linear)]
+    tied = [weight for weight in linear if any(weight is table for table in tables)]
+    assert len(tied) == (family == "sparse")
+    assert all(table.is_contiguous() for table in tables)
+    assert all(weight.t().is_contiguous() for weight in linear if not any(weight is each for each in tied))
+    texts = ["a few words", "and some more of them than before", "one"]
+    inputs = [(text, texts[1]) for text in texts] if family == "cross-encoder" else texts
+    found = [embeddings(each, inputs) for each in (plain, encoder)]
+    assert np.allclose(*found, rtol=0, atol=1e-6)
+    assert np.ptp(found[0], axis=0).max() > 1e-4
+
+
+def embeddings(model: Any, inputs: models.Inputs) -> np.ndarray:
+    """What a model makes of texts, or of pairs."""
+    found = model.predict(inputs) if models.takes_pairs(model) else model.encode(inputs)
+    return np.asarray(found.to_dense() if hasattr(found, "to_dense") else found)
 
 
 @pytest.mark.slow
