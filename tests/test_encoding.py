@@ -233,6 +233,16 @@ def test_weights_are_laid_out_for_products_and_a_table_of_embeddings_for_rows(fa
     assert np.ptp(found[0], axis=0).max() > 1e-4
 
 
+def test_weights_of_half_precision_stay_as_they_are(tmp_path: Path) -> None:
+    folder = build_dense_model(tmp_path / "model")
+    model = ModelConfig(org="t", name="a", family="dense", folder="x", dtype="bfloat16")
+    device = Device(name="cpu", numerics="native", batch_tokens=32)
+    encoder: Any = models.model_in(models.load_encoder(folder, model, device, "1"))
+    linear = [each.weight for each in encoder.modules() if isinstance(each, torch.nn.Linear)]
+    assert {weight.dtype for weight in linear} == {torch.bfloat16}
+    assert all(weight.is_contiguous() for weight in linear)
+
+
 def embeddings(model: Any, inputs: models.Inputs) -> np.ndarray:
     """What a model makes of texts, or of pairs."""
     found = model.predict(inputs) if models.takes_pairs(model) else model.encode(inputs)

@@ -186,15 +186,18 @@ def load_encoder(
 def _transpose_weights(loaded: Loaded) -> None:
     """Lay the weights of linear layers out as their products read them, which is 1 to 3 % faster and gives the same bytes.
 
-    Products of three rows or fewer, thus of a single word alone, and of a few columns come out otherwise in the last bit,
-    and are up to a fifth faster. A weight that is also a table of embeddings stays, as it is read by row there.
+    Products of three rows or fewer, thus of a single word alone, and of one or two columns come out otherwise in the last
+    bit. A weight that is also a table of embeddings stays, as it is read by row there; so does one of half precision, whose
+    products are a sixth as fast on transposed weights.
     """
     import torch
 
     looked_up = {id(module.weight) for module in loaded.modules() if isinstance(module, torch.nn.Embedding)}
     for module in loaded.modules():
         if isinstance(module, torch.nn.Linear) and id(module.weight) not in looked_up:
-            module.weight.data = module.weight.data.t().contiguous().t()
+            weight = module.weight.data
+            if weight.dtype == torch.float32:
+                module.weight.data = weight.t().contiguous().t()
 
 
 def model_in(encoder: Any) -> Loaded | TokenVectors:  # noqa: ANN401 - one of mteb's wrappers, which share no protocol
